@@ -1,0 +1,1 @@
+"""What a network's output depends on: F and the halo of every axis."""

@@ -1,0 +1,215 @@
+"""The plan: zones of responsibility, and the window of input that is run for each.
+
+Majurski and Bajcsy (2021), section 3, with one addition. Zones partition the image's padded extent.
+The window of a zone holds the zone and its halo; all windows have the SAME shape, because another
+shape may make a library choose another kernel, whose sums round differently. At an edge of the
+extent a window is therefore moved inwards, on the F grid, instead of shrunk or padded:
+
+    extent   |------------------------------------------------------------|
+    zones    |      A      |      B      |      C      |      D      |  E  |
+    window A |:::::::::::::>>>>>|
+    window B          |<<<<:::::::::::::>>>>>|
+    window E                                      |<<<<<<<<<<<<<<<<<<<:::::|
+
+At the extent's own edges the network pads as it would in a pass over the whole image.
+
+Everything here is arithmetic on whole numbers; nothing is read and nothing is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby, product
+from math import lcm, prod
+
+from exactile.errors import PlanError
+from exactile.geometry import AxisLocality, Box, Interval, Locality, floor_to
+
+WRITER_TILE = 1024
+"""Side of the tiles in the files that are written; zones fit them where F allows."""
+
+STABLE_COARSEST_SIDE = 32
+"""Float32 kernels were found bit-stable where the coarsest feature map has this many pixels a side,
+or as many in all in another shape: 2 x 32 pixels were not, 2 x 512 were."""
+
+WORTHWHILE = 0.5
+"""`auto` enlarges the window until this share of the computed pixels is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One forward pass: what is run, and the part of it that is kept."""
+
+    zone: Box
+    """The part of the output this pass is responsible for, in the padded image."""
+    window: Box
+    """The part of the padded image that goes through the network."""
+
+    @property
+    def crop(self) -> Box:
+        """The zone in the window's own coordinates."""
+        return self.zone.relative_to(self.window)
+
+
+@dataclass(frozen=True, slots=True)
+class AxisPlan:
+    """Zones and windows along one axis."""
+
+    extent: int
+    """Length of the padded image; a multiple of F."""
+    window: int
+    """Length of every window; a multiple of F, at most `extent`."""
+    zone: int
+    """Length of every zone but the last; a multiple of F."""
+    locality: AxisLocality
+
+    def blocks(self) -> list[list[Interval]]:
+        """Return the zones, those that start in the same writer tile together."""
+        zones = Interval(0, self.extent).split(self.zone)
+        return [list(block) for _, block in groupby(zones, lambda z: z.start // WRITER_TILE)]
+
+    def window_of(self, zone: Interval) -> Interval:
+        """Return the window that holds `zone` and its halo, moved inwards at the edges."""
+        start = min(max(zone.start - self.locality.halo.low, 0), self.extent - self.window)
+        return Interval(start, start + self.window)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All forward passes over one plane or volume."""
+
+    shape: tuple[int, ...]
+    """The image's own size, in array order."""
+    axes: tuple[AxisPlan, ...]
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """The padded size that the network sees."""
+        return tuple(axis.extent for axis in self.axes)
+
+    @property
+    def window(self) -> tuple[int, ...]:
+        """The shape of every window."""
+        return tuple(axis.window for axis in self.axes)
+
+    @property
+    def zone(self) -> tuple[int, ...]:
+        """The shape of a zone that no edge cuts off."""
+        return tuple(axis.zone for axis in self.axes)
+
+    @property
+    def count(self) -> int:
+        """Number of forward passes."""
+        return prod(-(-axis.extent // axis.zone) for axis in self.axes)
+
+    @property
+    def computed_ratio(self) -> float:
+        """Pixels computed for each pixel of the image; 1 would be a pass without any halo."""
+        return self.count * prod(self.window) / prod(self.shape)
+
+    def tiles(self) -> Iterator[Tile]:
+        """Yield the passes, row by row of writer tiles, and tile by tile within a row.
+
+        In this order a writer tile is complete soon after it is begun, and neighbouring windows
+        read the same tiles of the input one after another.
+        """
+        for block in product(*(axis.blocks() for axis in self.axes)):
+            for zones in product(*block):
+                windows = (a.window_of(z) for a, z in zip(self.axes, zones, strict=True))
+                yield Tile(Box(tuple(zones)), Box(tuple(windows)))
+
+
+def least_tile(locality: Locality) -> int:
+    """Return the smallest window side that leaves a zone on every axis."""
+    return max(axis.alignment + axis.halo.total for axis in locality.axes)
+
+
+def auto_tile(locality: Locality) -> int:
+    """Return a window side that wastes little and is large enough to be bit-stable.
+
+    The zone is the smallest multiple of the writer tile for which at least half of the computed
+    pixels are kept, and the coarsest feature map is at least 32 pixels a side.
+    """
+    grid = lcm(WRITER_TILE, *locality.alignment)
+    halo = max(h.total for h in locality.halo)
+    stable = STABLE_COARSEST_SIDE * max(locality.alignment)
+    zone = grid
+    while zone + halo < stable or (zone / (zone + halo)) ** len(locality.axes) < WORTHWHILE:
+        zone += grid
+    return zone + halo
+
+
+def plan(shape: tuple[int, ...], locality: Locality, tile: int) -> Plan:
+    """Return the plan for an image of `shape` pixels with windows of `tile` pixels a side.
+
+    An axis that is not longer than a window takes one window of its own padded length. The windows
+    are longer on the other axes then, for the same number of pixels: there is less halo, and small
+    feature maps, which kernels treat differently, are avoided.
+
+    Raises:
+        PlanError: if `tile` leaves no zone between the halos on an axis that needs several.
+    """
+    extent = locality.pad(shape)
+    sides = _window_sides(extent, tile)
+    return Plan(
+        shape,
+        tuple(
+            _plan_axis(length, side, axis, tile, locality)
+            for length, side, axis in zip(extent, sides, locality.axes, strict=True)
+        ),
+    )
+
+
+def _window_sides(extent: tuple[int, ...], tile: int) -> tuple[int, ...]:
+    """Return the side of the windows on each axis: together at most tile^n pixels.
+
+    >>> _window_sides((5000, 4000), 1000)
+    (1000, 1000)
+    >>> _window_sides((100, 50_000), 1000)
+    (100, 10000)
+    """
+    sides = list(extent)
+    room, open_axes = tile ** len(extent), len(extent)
+    for axis in sorted(range(len(extent)), key=lambda i: extent[i]):
+        # The comparison of powers is exact; a root of a large number would not be.
+        if extent[axis] ** open_axes <= room:
+            room, open_axes = room // extent[axis], open_axes - 1
+        else:
+            sides[axis] = _root(room, open_axes)
+    return tuple(sides)
+
+
+def _root(value: int, degree: int) -> int:
+    """Return the largest whole number whose power of `degree` is at most `value`."""
+    root = round(float(value) ** (1.0 / degree))
+    while root**degree > value:
+        root -= 1
+    while (root + 1) ** degree <= value:
+        root += 1
+    return root
+
+
+def _plan_axis(
+    extent: int, side: int, axis: AxisLocality, tile: int, locality: Locality
+) -> AxisPlan:
+    window = floor_to(side, axis.alignment)
+    if extent <= window:
+        return AxisPlan(extent, extent, extent, axis)
+    room = window - axis.halo.total
+    if room < axis.alignment:
+        raise PlanError(
+            f"tile {tile} is too small for this network: its halo is {axis.halo.low} and "
+            f"{axis.halo.high} px on the two sides, on a grid of F = {axis.alignment} px; "
+            f"use at least {least_tile(locality)}, or --tileSize auto"
+        )
+    return AxisPlan(extent, window, _zone_side(room, axis.alignment), axis)
+
+
+def _zone_side(room: int, alignment: int) -> int:
+    """Return the longest zone within `room` that is on the F grid and fits the writer's tiles."""
+    grid = lcm(WRITER_TILE, alignment)
+    if room >= grid:
+        return floor_to(room, grid)
+    divisors = (d for d in range(min(room, WRITER_TILE), 0, -1) if WRITER_TILE % d == 0)
+    return next((d for d in divisors if d % alignment == 0), floor_to(room, alignment))
