@@ -1,0 +1,24 @@
+"""Images on disk: finding them, reading them a box at a time, writing them a box at a time."""
+
+from exactile.images.collection import DEFAULT_PATTERN, collect, output_name, output_names
+from exactile.images.metadata import ImageMetadata, PhysicalSize
+from exactile.images.ome_tiff_sink import OmeTiffSink
+from exactile.images.open import open_source
+from exactile.images.sink import CoverageError, OutputImage, Sink
+from exactile.images.source import Plane, Source
+
+__all__ = [
+    "DEFAULT_PATTERN",
+    "CoverageError",
+    "ImageMetadata",
+    "OmeTiffSink",
+    "OutputImage",
+    "PhysicalSize",
+    "Plane",
+    "Sink",
+    "Source",
+    "collect",
+    "open_source",
+    "output_name",
+    "output_names",
+]

@@ -1,0 +1,132 @@
+"""From a folder and a file pattern to image files, and from their names to those of the outputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from exactile.errors import CollectionError, SettingsError
+
+DEFAULT_PATTERN = r".*\.ome\.tiff?"
+"""Every OME-TIFF. A pattern matches whole names; `{x:ddd}` is three digits (filepattern's rule)."""
+
+_SUFFIXES = (".ome.tiff", ".ome.tif", ".tiff", ".tif")
+_WRITABLE = (".ome.tif", ".ome.tiff")
+
+
+def collect(inp_dir: Path, pattern: str = DEFAULT_PATTERN) -> tuple[Path, ...]:
+    """Return the image files in `inp_dir` whose names match `pattern`, sorted by name.
+
+    Hidden files and folders are never images. Where nothing at the top matches and there is a
+    sub-folder `images`, as in the raw output of a workflow step, that is read instead.
+
+    Raises CollectionError for a folder that is missing, empty or without a match, for a match
+    that is an OME-Zarr folder, and for a pattern that filepattern does not understand.
+    """
+    try:
+        found = _match(inp_dir, pattern)
+        chained = inp_dir / "images"
+        if not found and chained.is_dir():
+            inp_dir, found = chained, _match(chained, pattern)
+    except FileNotFoundError as error:
+        raise CollectionError(f"{inp_dir} does not exist: give the folder of images") from error
+    except NotADirectoryError as error:
+        raise CollectionError(
+            f"{inp_dir} is not a folder: give the folder of images, and choose among them with "
+            "--filePattern"
+        ) from error
+    except OSError as error:
+        raise CollectionError(f"{inp_dir} cannot be listed: {error.strerror or error}") from error
+    if not found:
+        raise _nothing_found(inp_dir, pattern)
+    for path in found:
+        if path.is_dir():
+            raise CollectionError(
+                f"{path} is an OME-Zarr folder, which is not read yet: convert it to OME-TIFF, or "
+                "leave it out with --filePattern"
+            )
+    return found
+
+
+def output_name(path: Path, extension: str | None = None) -> str:
+    """Return the name of the output for the input `path`.
+
+    The input's name is kept, so that the next step finds it in a stitching vector: OME-TIFF names
+    as they are, `x.tif` as `x.ome.tif`. `extension` replaces the input's; '' is as good as None.
+
+    Raises SettingsError for an extension that cannot be written.
+    """
+    suffix = next((suffix for suffix in _SUFFIXES if path.name.lower().endswith(suffix)), "")
+    stem = path.name[: len(path.name) - len(suffix)]
+    if extension:
+        if extension not in _WRITABLE:
+            raise SettingsError(
+                f"output extension {extension!r} cannot be written; use one of "
+                f"{', '.join(_WRITABLE)} (POLUS_IMG_EXT)"
+            )
+        return stem + extension
+    return path.name if path.name.endswith(_WRITABLE) else f"{stem}.ome.tif"
+
+
+def output_names(paths: tuple[Path, ...], extension: str | None = None) -> tuple[str, ...]:
+    """Return the name of the output for each input, in order.
+
+    Raises CollectionError where two inputs would be written to the same file, and SettingsError
+    for an extension that cannot be written.
+    """
+    owners: dict[str, Path] = {}
+    for path in paths:
+        name = output_name(path, extension)
+        other = owners.setdefault(name, path)
+        if other is not path:
+            raise CollectionError(
+                f"{other.name} and {path.name} would both be written to {name}: choose one of "
+                "them with --filePattern"
+            )
+    return tuple(owners)
+
+
+def _match(folder: Path, pattern: str) -> tuple[Path, ...]:
+    """Return the files, and the OME-Zarr folders, whose names match, sorted by name."""
+    names = sorted(path.name for path in folder.iterdir() if _is_candidate(path))
+    # filepattern is given names, not the folder: walking a user's folder can end the process.
+    if not names:
+        return ()
+    from filepattern import FilePattern  # type: ignore[import-untyped]
+
+    try:
+        matches = FilePattern(names, pattern, suppress_warnings=True)
+        matched = {str(name) for _, files in matches for name in files}
+    except (IndexError, RuntimeError, ValueError) as error:
+        raise CollectionError(
+            f"--filePattern {pattern!r} is not understood ({error}): give a regular expression, "
+            "in which {x:d} may stand for a digit, such as 'img_r{r:ddd}_c{c:ddd}.ome.tif'"
+        ) from error
+    return tuple(folder / name for name in names if name in matched)
+
+
+def _is_candidate(path: Path) -> bool:
+    if path.name.startswith("."):
+        return False
+    return path.is_file() or (path.is_dir() and path.name.endswith(".zarr"))
+
+
+def _nothing_found(folder: Path, pattern: str) -> CollectionError:
+    files = sorted(path.name for path in folder.iterdir() if path.is_file())
+    zarr = sorted(path.name for path in folder.iterdir() if path.name.endswith(".zarr"))
+    if zarr and not files:
+        return CollectionError(
+            f"{folder} holds OME-Zarr folders, such as {zarr[0]}, which are not read yet: convert "
+            "them to OME-TIFF"
+        )
+    if not files:
+        return CollectionError(f"{folder} is empty: it holds no files to segment")
+    plain = next((name for name in files if name.lower().endswith((".tif", ".tiff"))), None)
+    hint = (
+        r"try --filePattern '.*\.tiff?'"
+        if plain and pattern != r".*\.tiff?"
+        else "change --filePattern"
+    )
+    return CollectionError(
+        f"--filePattern {pattern!r} matches none of the {len(files)} files in {folder}, such as "
+        f"{plain or files[0]}: {hint}"
+    )

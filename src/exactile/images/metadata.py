@@ -1,0 +1,158 @@
+"""What an image says about itself besides its pixels, and the OME-XML that carries it.
+
+Reading is lenient (a file whose description is broken is still a readable image); writing is
+strict and deterministic: the same metadata, shape and dtype give the same text, without the random
+identifiers and the dates that make two equal files differ.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree.ElementTree import ParseError
+
+import numpy as np
+
+if TYPE_CHECKING:
+    # ome-types takes half a second to import: too long for `--help`.
+    from ome_types import OME
+    from ome_types.model import Pixels
+
+logger = logging.getLogger(__name__)
+
+PIXEL_TYPES = {
+    "uint8": "uint8",
+    "uint16": "uint16",
+    "uint32": "uint32",
+    "int8": "int8",
+    "int16": "int16",
+    "int32": "int32",
+    "float32": "float",
+    "float64": "double",
+}
+"""The pixel types that are read and written, by numpy's name, as OME-XML calls them."""
+
+_CENTIMETRES = {"nm": 1e-7, "µm": 1e-4, "mm": 1e-1, "cm": 1.0, "dm": 10.0, "m": 100.0}
+
+
+@dataclass(frozen=True, slots=True)
+class PhysicalSize:
+    """The extent of one pixel along one axis."""
+
+    value: float
+    """Length in `unit`; above zero."""
+    unit: str = "µm"
+    """The symbol that OME-XML uses, such as µm, nm or pixel."""
+
+    @property
+    def centimetres(self) -> float | None:
+        """The length in centimetres, or None where the unit is not one of length."""
+        scale = _CENTIMETRES.get(self.unit)
+        return None if scale is None else self.value * scale
+
+
+@dataclass(frozen=True, slots=True)
+class ImageMetadata:
+    """Physical size, channel names and name of an image; every part may be absent."""
+
+    x: PhysicalSize | None = None
+    """Width of a pixel."""
+    y: PhysicalSize | None = None
+    """Height of a pixel."""
+    z: PhysicalSize | None = None
+    """Distance between planes."""
+    channels: tuple[str, ...] = ()
+    """One name for each channel, '' where a channel has none; empty where none has."""
+    name: str = ""
+    """The name of the image inside the file; not the file's name."""
+
+    @classmethod
+    def from_ome(cls, ome: OME) -> ImageMetadata:
+        """Return what the first image of `ome` says."""
+        image = ome.images[0]
+        pixels = image.pixels
+        names = tuple(
+            channel.name or ""
+            for channel in pixels.channels
+            for _ in range(channel.samples_per_pixel or 1)
+        )
+        return cls(
+            x=_physical_size(pixels, "x"),
+            y=_physical_size(pixels, "y"),
+            z=_physical_size(pixels, "z"),
+            channels=names if any(names) else (),
+            name=image.name or "",
+        )
+
+
+def parse_ome(xml: str | None, path: Path) -> OME | None:
+    """Return the OME model of a file's description, or None where there is none to be had.
+
+    A description that does not parse, or has no image, is logged with `path` and otherwise
+    treated as absent.
+    """
+    if xml is None:
+        return None
+    import ome_types
+
+    try:
+        ome = ome_types.from_xml(xml, validate=False)
+    except (ParseError, ValueError, TypeError, KeyError, SyntaxError) as error:
+        logger.warning("%s: its OME-XML cannot be read and is ignored: %s", path, error)
+        return None
+    if not ome.images:
+        logger.warning("%s: its OME-XML has no image and is ignored", path)
+        return None
+    return ome
+
+
+def build_ome_xml(
+    metadata: ImageMetadata, shape: tuple[int, int, int, int, int], dtype: np.dtype[Any]
+) -> str:
+    """Return the OME-XML of an image of `shape` (T, C, Z, Y, X), its pages in XYZCT order.
+
+    Raises ValueError for a dtype that OME has no name for, and where there are channel names but
+    not one for each channel.
+    """
+    from ome_types import OME, model
+
+    size_t, size_c, size_z, size_y, size_x = shape
+    if dtype.name not in PIXEL_TYPES:
+        raise ValueError(f"OME-XML has no pixel type for {dtype}")
+    if metadata.channels and len(metadata.channels) != size_c:
+        raise ValueError(f"{len(metadata.channels)} channel names for {size_c} channels")
+    names = metadata.channels or ("",) * size_c
+    pixels: dict[str, Any] = {
+        "id": "Pixels:0",
+        "dimension_order": "XYZCT",
+        "type": PIXEL_TYPES[dtype.name],
+        "big_endian": False,
+        "size_x": size_x,
+        "size_y": size_y,
+        "size_z": size_z,
+        "size_c": size_c,
+        "size_t": size_t,
+        "channels": [
+            model.Channel(id=f"Channel:0:{index}", name=name or None, samples_per_pixel=1)
+            for index, name in enumerate(names)
+        ],
+        "tiff_data_blocks": [model.TiffData(ifd=0, plane_count=size_t * size_c * size_z)],
+    }
+    for axis in "xyz":
+        size: PhysicalSize | None = getattr(metadata, axis)
+        if size is not None:
+            pixels[f"physical_size_{axis}"] = size.value
+            pixels[f"physical_size_{axis}_unit"] = size.unit
+    image = model.Image(id="Image:0", name=metadata.name or None, pixels=model.Pixels(**pixels))
+    body = OME(creator="exactile", images=[image]).to_xml()
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{body}'
+
+
+def _physical_size(pixels: Pixels, axis: str) -> PhysicalSize | None:
+    value = getattr(pixels, f"physical_size_{axis}")
+    if value is None or not 0 < value < math.inf:
+        return None
+    return PhysicalSize(float(value), getattr(pixels, f"physical_size_{axis}_unit").value)

@@ -1,0 +1,61 @@
+"""Opening an image: one function, whatever the file's layout."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from tifffile import TiffFile
+
+from exactile.errors import ImageError
+from exactile.images.bfio_source import BfioSource, is_sound_for_bfio
+from exactile.images.metadata import ImageMetadata, parse_ome
+from exactile.images.raw_source import RawSource
+from exactile.images.source import DEFAULT_CACHE_BYTES, Source
+from exactile.images.tiff_checks import check_tiff
+from exactile.images.tiff_layout import DAMAGE, is_raw, read_layout
+from exactile.images.tifffile_source import TifffileSource
+
+
+def open_source(path: Path, cache_bytes: int = DEFAULT_CACHE_BYTES) -> Source:
+    """Return a source for the image file `path`, to be used in a `with` and by one thread.
+
+    `cache_bytes` bounds the memory for decoded chunks, whatever the image's size.
+
+    Raises ImageError, naming the file, where it is missing, empty, no TIFF, damaged, truncated,
+    unfinished, or of a kind that is not supported.
+    """
+    with ExitStack() as opened:
+        tiff = opened.enter_context(_open_tiff(path))
+        layout = read_layout(tiff, path)
+        check_tiff(tiff, layout, path)
+        ome = parse_ome(tiff.ome_metadata, path)
+        metadata = ImageMetadata() if ome is None else ImageMetadata.from_ome(ome)
+        if len(metadata.channels) != layout.size_c:
+            metadata = replace(metadata, channels=())
+        if is_sound_for_bfio(path, layout, ome):
+            return BfioSource(path, layout, metadata, cache_bytes)
+        kind = RawSource if layout.contiguous or is_raw(layout) else TifffileSource
+        source = kind(path, tiff, layout, metadata, cache_bytes)
+        opened.pop_all()
+    return source
+
+
+def _open_tiff(path: Path) -> TiffFile:
+    try:
+        if path.is_dir():
+            hint = "; OME-Zarr is not read yet" if path.name.endswith(".zarr") else ""
+            raise ImageError(f"{path} is a folder, not an image file{hint}")
+        if path.stat().st_size == 0:
+            raise ImageError(f"{path} is empty (0 bytes): copy or write it again")
+        return TiffFile(path)
+    except FileNotFoundError as error:
+        raise ImageError(f"{path} does not exist: check the name and the folder") from error
+    except OSError as error:
+        raise ImageError(f"{path} cannot be opened: {error.strerror or error}") from error
+    except DAMAGE as error:
+        raise ImageError(
+            f"{path} is not a TIFF image, or is truncated within its header ({error}): give "
+            "TIFF or OME-TIFF files, or copy it again"
+        ) from error

@@ -1,0 +1,156 @@
+"""What a TIFF promises about itself, checked before any pixel is decoded.
+
+A damaged or unfinished file should fail when it is opened, not after an hour of work, and should
+never be taken for a smaller whole one.
+"""
+
+from __future__ import annotations
+
+import struct
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tifffile import TiffFile, TiffFrame, TiffPage
+
+from exactile.errors import ImageError
+from exactile.images.tiff_layout import (
+    DAMAGE,
+    TiffLayout,
+    is_raw,
+    raw_row_bytes,
+    segment_name,
+)
+
+MAX_SEGMENT_BYTES = 256 * 2**20
+"""The largest compressed tile or strip that is decoded, in bytes of pixels. It must be decoded
+whole: without a limit, memory would depend on the image."""
+
+# Bytes of one value, by TIFF data type.
+_VALUE_BYTES = dict(
+    zip(range(1, 19), (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8), strict=True)
+)
+
+
+def check_tiff(tiff: TiffFile, layout: TiffLayout, path: Path) -> None:
+    """Raise ImageError where an open TIFF lacks data that it lists, as far as can be seen.
+
+    That is: tags, pages, and tiles or strips that are absent or reach past the end of the file,
+    and those too large to be decoded in bounded memory.
+    """
+    try:
+        _check_tags(tiff, layout, path)
+        _check_pages(tiff, layout, path)
+        _check_segments(layout, path, tiff.filehandle.size)
+    except DAMAGE as error:
+        raise ImageError(
+            f"{path} is damaged: its TIFF structure makes no sense ({error}); copy or write it "
+            "again"
+        ) from error
+
+
+def _check_tags(tiff: TiffFile, layout: TiffLayout, path: Path) -> None:
+    """Check the tags of the first page: tifffile drops those whose values are cut off.
+
+    The OME-XML is one of them, and without it an image would be taken for another.
+    """
+    form = tiff.tiff
+    entry = struct.Struct(tiff.byteorder + ("HHQQ" if tiff.is_bigtiff else "HHII"))
+    if entry.size != form.tagsize:
+        return  # a dialect of TIFF (NDPI), whose tags only tifffile knows
+    file = tiff.filehandle
+    file.seek(layout.keyframe.offset)
+    (count,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
+    for code, kind, values, offset in entry.iter_unpack(file.read(count * entry.size)):
+        length = values * _VALUE_BYTES.get(kind, 0)
+        if length > form.offsetsize and offset + length > file.size:
+            raise _truncated(path, f"its tag {code} ends", offset + length, file.size)
+
+
+def _check_pages(tiff: TiffFile, layout: TiffLayout, path: Path) -> None:
+    for index, page in enumerate(layout.series):
+        if page is None:
+            raise ImageError(
+                f"{path} lacks page {index} of {len(layout.series)}: it is truncated or "
+                "unfinished; copy or write it again"
+            )
+        if page.parent is not tiff:
+            raise ImageError(
+                f"{path} keeps some of its planes in other files; write them into one file"
+            )
+    # Where the list of pages breaks off, tifffile takes the pages before for the whole: a truncated
+    # stack would look like a shorter one.
+    pointer = tiff.pages.next_page_offset
+    tiff.filehandle.seek(pointer or 0)
+    (following,) = struct.unpack(tiff.tiff.offsetformat, tiff.filehandle.read(tiff.tiff.offsetsize))
+    if pointer and following:
+        raise ImageError(
+            f"{path} is truncated: after {len(tiff.pages)} pages the next should be at byte "
+            f"{following}, the file ends at byte {tiff.filehandle.size}; copy or write it again"
+        )
+
+
+def _check_segments(layout: TiffLayout, path: Path, size: int) -> None:
+    if layout.contiguous:
+        end = (layout.series.dataoffset or 0) + layout.series.nbytes
+        if end > size:
+            raise _truncated(path, "its pixels end", end, size)
+        return
+    if not is_raw(layout):
+        _check_segment_size(layout, path)
+    count = prod(layout.grid) * (layout.samples if layout.planar else 1)
+    for index in range(len(layout.series)):
+        offsets, lengths = _segments(layout.page(index), count, path, index)
+        # Sparse TIFFs leave out tiles, which some readers take for zeros. In this field a tile
+        # without data most often is one whose writer was stopped, so it is never made up.
+        for place in np.flatnonzero((offsets == 0) | (lengths == 0))[:1]:
+            raise ImageError(
+                f"{path} has no data for {segment_name(layout, index, int(place))}: its writer was "
+                "stopped, or it is a sparse TIFF; write it again in full"
+            )
+        if is_raw(layout):
+            first_rows = np.arange(count) % layout.grid[0] * layout.segment[0]
+            rows = np.minimum(layout.segment[0], layout.shape[0] - first_rows)
+            for place in np.flatnonzero(lengths < rows * raw_row_bytes(layout))[:1]:
+                raise ImageError(
+                    f"{path} has {lengths[place]} bytes for "
+                    f"{segment_name(layout, index, int(place))}, which needs "
+                    f"{rows[place] * raw_row_bytes(layout)}: it is damaged; copy or write it again"
+                )
+        ends = offsets + lengths
+        last = int(ends.argmax())
+        if ends[last] > size:
+            name = segment_name(layout, index, last)
+            raise _truncated(path, f"{name} ends", int(ends[last]), size)
+
+
+def _check_segment_size(layout: TiffLayout, path: Path) -> None:
+    decoded = prod(layout.segment) * layout.contiguous_samples * layout.dtype.itemsize
+    if decoded > MAX_SEGMENT_BYTES:
+        kind = "tiles" if layout.tiled else "strips"
+        raise ImageError(
+            f"{path} is stored in {kind} of {decoded // 2**20} MiB, which can only be decoded "
+            f"whole; at most {MAX_SEGMENT_BYTES // 2**20} MiB are: write it again with tiles "
+            "of 1024 x 1024"
+        )
+
+
+def _segments(
+    page: TiffPage | TiffFrame, count: int, path: Path, index: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    offsets = np.asarray(page.dataoffsets, np.int64)
+    lengths = np.asarray(page.databytecounts, np.int64)
+    if len(offsets) < count or len(lengths) < count:
+        raise ImageError(
+            f"{path} lists {min(len(offsets), len(lengths))} tiles or strips in page {index}, "
+            f"which needs {count}: it is damaged or unfinished; copy or write it again"
+        )
+    return offsets[:count], lengths[:count]
+
+
+def _truncated(path: Path, what: str, end: int, size: int) -> ImageError:
+    return ImageError(
+        f"{path} is truncated: {what} at byte {end}, the file at byte {size}; copy or write it "
+        "again"
+    )

@@ -1,0 +1,211 @@
+"""Files of every layout that a source has to read, written from known pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from exactile.images.bfio_source import BfioSource
+from exactile.images.raw_source import RawSource
+from exactile.images.source import Source
+from exactile.images.tifffile_source import TifffileSource
+
+Pixels = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A way to write pixels (T, C, Z, Y, X), and the source that should read the file."""
+
+    name: str
+    reader: type[Source]
+    write: Callable[[Path, Pixels], None]
+    sizes: tuple[int, int, int, int, int] = (1, 1, 1, 70, 53)
+    dtype: str = "uint16"
+    file_name: str = "image.tif"
+
+    def pixels(self) -> Pixels:
+        rng = np.random.default_rng(7)
+        dtype = np.dtype(self.dtype)
+        if dtype.kind == "f":
+            return rng.normal(size=self.sizes).astype(dtype)
+        limits = np.iinfo(dtype)
+        # A gradient under noise compresses somewhat, as images do.
+        noise = rng.integers(0, 30, self.sizes)
+        gradient = np.linspace(0, 1, self.sizes[-1]) * (min(limits.max, 2**30) - 60)
+        return (noise + gradient.astype(np.int64) + max(limits.min, -20)).astype(dtype)
+
+
+@dataclass(frozen=True)
+class WithTifffile:
+    """tifffile's writer with fixed options, on pixels rearranged to `axes`."""
+
+    axes: str
+    options: dict[str, Any] = field(default_factory=dict)
+    named: bool = True
+
+    def __call__(self, path: Path, pixels: Pixels) -> None:
+        axes = self.axes.replace("S", "C") if "C" not in self.axes else self.axes
+        kept = [a for a in "TCZYX" if a in axes]
+        assert all(
+            side == 1 for a, side in zip("TCZYX", pixels.shape, strict=True) if a not in kept
+        )
+        squeezed = pixels.reshape([s for a, s in zip("TCZYX", pixels.shape) if a in kept])  # noqa: B905
+        data = np.ascontiguousarray(squeezed.transpose([kept.index(a) for a in axes]))
+        options = {"photometric": "minisblack", **self.options}
+        metadata = {"axes": self.axes} if self.named else None
+        tifffile.imwrite(path, data, metadata=metadata, **options)
+
+
+def with_bfio(path: Path, pixels: Pixels) -> None:
+    from bfio import BioWriter
+
+    size_t, size_c, size_z, height, width = pixels.shape
+    with BioWriter(path, max_workers=1) as writer:
+        writer.X, writer.Y, writer.Z, writer.C, writer.T = width, height, size_z, size_c, size_t
+        writer.dtype = pixels.dtype
+        writer[:] = pixels.transpose(3, 4, 2, 1, 0)
+
+
+def _ome(axes: str = "TCZYX", **options: Any) -> WithTifffile:
+    return WithTifffile(axes, {"ome": True, **options})
+
+
+_TILES = {"tile": (1024, 1024)}
+_OME = "image.ome.tif"
+_WIDE = (1, 1, 1, 1100, 1030)
+_STACK = (2, 3, 2, 40, 33)
+
+KINDS = (
+    *(
+        Kind(
+            f"bfio_{compression}",
+            BfioSource,
+            _ome(**_TILES, compression=compression),
+            _WIDE,
+            file_name=_OME,
+        )
+        for compression in (None, "zlib", "lzw", "zstd", "packbits")
+    ),
+    *(
+        Kind(f"bfio_{dtype}", BfioSource, _ome(**_TILES, compression="zlib"), _STACK, dtype, _OME)
+        for dtype in (
+            "uint8",
+            "int8",
+            "int16",
+            "uint32",
+            "int32",
+            "float32",
+            "float64",
+        )
+    ),
+    Kind("bfio_written_by_bfio", BfioSource, with_bfio, (1, 1, 1, 1100, 60), "uint8", _OME),
+    Kind(
+        "bfio_big_endian",
+        BfioSource,
+        _ome(**_TILES, compression="zlib", byteorder=">"),
+        _STACK,
+        file_name=_OME,
+    ),
+    Kind(
+        "bfio_bigtiff_predictor",
+        BfioSource,
+        _ome(**_TILES, compression="zlib", bigtiff=True, predictor=True),
+        _STACK,
+        file_name=_OME,
+    ),
+    Kind("bfio_tiff_suffix", BfioSource, _ome(**_TILES), file_name="image.ome.tiff"),
+    Kind("tiled_plain_name", TifffileSource, _ome(**_TILES), file_name="image.tif"),
+    Kind("tiles_of_16", TifffileSource, _ome(tile=(16, 16)), (1, 1, 1, 700, 530), file_name=_OME),
+    Kind("tiles_48x32_lzw", TifffileSource, _ome(tile=(48, 32), compression="lzw"), _STACK),
+    Kind(
+        "tiles_of_2048",
+        TifffileSource,
+        _ome(tile=(2048, 2048), compression="zlib"),
+        _WIDE,
+        "uint8",
+        _OME,
+    ),
+    Kind("other_order", TifffileSource, _ome("ZCTYX", **_TILES), _STACK, file_name=_OME),
+    Kind(
+        "tiles_big_endian_float",
+        TifffileSource,
+        _ome(tile=(32, 32), compression="zlib", byteorder=">", predictor=True),
+        _STACK,
+        "float32",
+    ),
+    Kind("strips_lzw", TifffileSource, WithTifffile("YX", {"compression": "lzw"}, named=False)),
+    Kind(
+        "strips_of_7_rows",
+        TifffileSource,
+        WithTifffile("YX", {"compression": "zlib", "rowsperstrip": 7}),
+        (1, 1, 1, 1500, 900),
+    ),
+    Kind(
+        "rgb_tiles",
+        TifffileSource,
+        WithTifffile("YXS", {"tile": (32, 48), "photometric": "rgb", "compression": "zlib"}),
+        (1, 3, 1, 90, 100),
+        "uint8",
+    ),
+    Kind(
+        "rgb_planar_tiles",
+        TifffileSource,
+        WithTifffile(
+            "ZSYX",
+            {
+                "tile": (32, 48),
+                "photometric": "rgb",
+                "planarconfig": "separate",
+                "compression": "zlib",
+            },
+        ),
+        (1, 3, 2, 90, 100),
+        "uint8",
+    ),
+    Kind(
+        "rgb_ome",
+        TifffileSource,
+        _ome("ZYXS", **_TILES, photometric="rgb"),
+        (1, 3, 2, 90, 100),
+        "uint8",
+        _OME,
+    ),
+    Kind("one_strip", RawSource, WithTifffile("YX"), (1, 1, 1, 700, 2300)),
+    Kind("one_strip_float", RawSource, WithTifffile("YX"), dtype="float32"),
+    Kind("raw_strips_of_7", RawSource, WithTifffile("YX", {"rowsperstrip": 7})),
+    Kind("raw_strips_of_7_wide", RawSource, WithTifffile("YX", {"rowsperstrip": 7}), _WIDE),
+    Kind("raw_big_endian", RawSource, WithTifffile("YX", {"byteorder": ">"}), dtype="int32"),
+    Kind("raw_one_column", RawSource, WithTifffile("YX"), (1, 1, 1, 300, 1)),
+    Kind("raw_one_row", RawSource, WithTifffile("YX"), (1, 1, 1, 1, 300), "uint8"),
+    Kind("raw_pages", RawSource, WithTifffile("TYX", named=False), (5, 1, 1, 30, 20)),
+    Kind("raw_channels", RawSource, WithTifffile("CYX"), (1, 4, 1, 30, 20)),
+    Kind(
+        "raw_rgb",
+        RawSource,
+        WithTifffile("ZYXS", {"photometric": "rgb", "rowsperstrip": 7}),
+        (1, 3, 2, 30, 20),
+        "uint8",
+    ),
+    Kind(
+        "raw_planar",
+        RawSource,
+        WithTifffile("ZSYX", {"photometric": "rgb", "planarconfig": "separate"}),
+        (1, 3, 2, 30, 20),
+    ),
+    Kind("imagej", RawSource, WithTifffile("TZCYX", {"imagej": True}), _STACK),
+    Kind(
+        "imagej_one_page_for_all",
+        RawSource,
+        WithTifffile("TZCYX", {"imagej": True, "truncate": True}),
+        _STACK,
+    ),
+    Kind("one_page_for_all", RawSource, WithTifffile("ZYX", {"truncate": True}), (1, 1, 4, 30, 20)),
+    Kind("ome_strips", RawSource, _ome(), _STACK, file_name=_OME),
+)

@@ -1,0 +1,153 @@
+"""Which files a folder and a pattern give, and what their outputs are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from exactile.errors import CollectionError, SettingsError
+from exactile.images import DEFAULT_PATTERN, collect, output_name, output_names
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    for name in (
+        "b.ome.tif",
+        "a.ome.tiff",
+        "img_r001_c010.ome.tif",
+        "with space.ome.tif",
+        "plain.tif",
+        "x.ome.tif.bak",
+        "x.ome.tiffs",
+        ".hidden.ome.tif",
+        "notes.txt",
+    ):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.ome.tif").mkdir()
+    return tmp_path
+
+
+def names(paths: tuple[Path, ...]) -> list[str]:
+    return [path.name for path in paths]
+
+
+def test_by_default_every_ome_tiff_is_found_by_name_and_nothing_else(folder):
+    found = collect(folder)
+    assert names(found) == [
+        "a.ome.tiff",
+        "b.ome.tif",
+        "img_r001_c010.ome.tif",
+        "with space.ome.tif",
+    ]
+    assert all(path.parent == folder for path in found)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        (r"img_r{r:ddd}_c{c:d+}.ome.tif", ["img_r001_c010.ome.tif"]),
+        (r"plain\.tif", ["plain.tif"]),
+        (r"[ab]\.ome\.tiff?", ["a.ome.tiff", "b.ome.tif"]),
+        (r".*\.ome\.tif$", ["b.ome.tif", "img_r001_c010.ome.tif", "with space.ome.tif"]),
+        (r"{name:c+}.tif", ["plain.tif"]),
+    ],
+)
+def test_patterns_match_whole_names(folder, pattern, expected):
+    assert names(collect(folder, pattern)) == expected
+
+
+def test_the_images_of_a_workflow_step_are_found_in_its_sub_folder(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.ome.tif").touch()
+    (tmp_path / "metadata.json").touch()
+    assert collect(tmp_path) == (tmp_path / "images" / "a.ome.tif",)
+    (tmp_path / "top.ome.tif").touch()
+    assert collect(tmp_path) == (tmp_path / "top.ome.tif",)
+
+
+@pytest.mark.parametrize("pattern", ["[", "(", "{", "}", "*", "\\", "{r:q}", "{r:d"])
+def test_a_pattern_that_makes_no_sense_is_named(folder, pattern):
+    with pytest.raises(CollectionError) as caught:
+        collect(folder, pattern)
+    assert f"--filePattern {pattern!r} is not understood" in str(caught.value)
+
+
+def test_no_match_names_folder_pattern_and_an_example(folder):
+    with pytest.raises(CollectionError) as caught:
+        collect(folder, r"z.*\.ome\.tif")
+    message = str(caught.value)
+    assert str(folder) in message
+    assert repr(r"z.*\.ome\.tif") in message
+    assert "none of the" in message
+    assert r"try --filePattern '.*\.tiff?'" in message
+
+
+def test_no_match_without_any_tiff_suggests_no_tiff_pattern(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(CollectionError, match=r"none of the 1 files .*notes\.txt: change"):
+        collect(tmp_path)
+
+
+def test_an_empty_pattern_matches_nothing(folder):
+    with pytest.raises(CollectionError, match="matches none"):
+        collect(folder, "")
+
+
+def test_an_empty_folder_is_named(tmp_path):
+    with pytest.raises(CollectionError, match="is empty"):
+        collect(tmp_path)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(CollectionError, match="nowhere does not exist"):
+        collect(tmp_path / "nowhere")
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "a.ome.tif").touch()
+    with pytest.raises(CollectionError, match="is not a folder"):
+        collect(tmp_path / "a.ome.tif")
+
+
+def test_ome_zarr_is_refused_by_name(tmp_path):
+    (tmp_path / "a.ome.tif").touch()
+    (tmp_path / "b.ome.zarr").mkdir()
+    assert names(collect(tmp_path)) == ["a.ome.tif"]
+    with pytest.raises(CollectionError, match=r"b\.ome\.zarr is an OME-Zarr folder"):
+        collect(tmp_path, ".*")
+    (tmp_path / "a.ome.tif").unlink()
+    with pytest.raises(CollectionError, match=r"b\.ome\.zarr"):
+        collect(tmp_path, DEFAULT_PATTERN)
+
+
+@pytest.mark.parametrize(
+    ("given", "extension", "expected"),
+    [
+        ("a.ome.tif", None, "a.ome.tif"),
+        ("a.ome.tiff", None, "a.ome.tiff"),
+        ("a.tif", None, "a.ome.tif"),
+        ("a.tiff", "", "a.ome.tif"),
+        ("a.TIF", None, "a.ome.tif"),
+        ("a.v2.tif", None, "a.v2.ome.tif"),
+        ("a.ome.tif", ".ome.tiff", "a.ome.tiff"),
+        ("a.tif", ".ome.tiff", "a.ome.tiff"),
+        ("a.ome.tiff", ".ome.tif", "a.ome.tif"),
+        ("scan.lsm", None, "scan.lsm.ome.tif"),
+    ],
+)
+def test_output_names_keep_the_inputs_name(given, extension, expected):
+    assert output_name(Path("folder") / given, extension) == expected
+
+
+@pytest.mark.parametrize("extension", [".ome.zarr", ".tif", "ome.tif", ".png"])
+def test_extensions_that_cannot_be_written_are_refused(extension):
+    with pytest.raises(SettingsError, match=r"use one of \.ome\.tif, \.ome\.tiff"):
+        output_name(Path("a.ome.tif"), extension)
+
+
+def test_two_inputs_with_one_output_name_are_refused():
+    paths = (Path("a.ome.tif"), Path("b.tif"), Path("a.tif"))
+    assert output_names(paths[:2]) == ("a.ome.tif", "b.ome.tif")
+    with pytest.raises(CollectionError, match=r"a\.ome\.tif and a\.tif would both be written"):
+        output_names(paths)
