@@ -1,0 +1,69 @@
+"""Running one stage of a pipeline ahead of the next, over a bounded queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from queue import Full, Queue
+from threading import Event, Thread
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+POLL_SECONDS = 0.2
+"""How long a stage waits before it looks whether its consumer has gone."""
+
+
+class _End:
+    """The producer has finished, or failed with `error`."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+class ahead(Generic[T]):  # noqa: N801 - used as a function: `for x in ahead(stage, 2)`
+    """Iterate over `items`, made in a thread of its own, at most `depth` of them in advance.
+
+    An exception in the thread is raised here, in the place of the item that it prevented. Closing
+    (or leaving the `with`) stops the thread and waits for it.
+    """
+
+    def __init__(self, items: Iterable[T], depth: int) -> None:
+        self._queue: Queue[T | _End] = Queue(depth)
+        self._closed = Event()
+        self._thread = Thread(target=self._produce, args=(items,), daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> ahead[T]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        self._thread.join()
+
+    def __iter__(self) -> Iterator[T]:
+        while True:
+            item = self._queue.get()
+            if isinstance(item, _End):
+                if item.error is not None:
+                    raise item.error
+                return
+            yield item
+
+    def _produce(self, items: Iterable[T]) -> None:
+        error: BaseException | None = None
+        try:
+            for item in items:
+                if not self._put(item):
+                    return
+        except BaseException as raised:  # noqa: BLE001 - handed over whole, raised by __iter__
+            error = raised
+        self._put(_End(error))
+
+    def _put(self, item: T | _End) -> bool:
+        while not self._closed.is_set():
+            try:
+                self._queue.put(item, timeout=POLL_SECONDS)
+            except Full:
+                continue
+            return True
+        return False

@@ -1,0 +1,66 @@
+"""Stages that run ahead: bounded, ordered, and never silent about an exception."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from exactile.overlap import ahead
+
+
+def test_items_come_in_order() -> None:
+    with ahead(range(100), 2) as items:
+        assert list(items) == list(range(100))
+
+
+def test_an_exception_in_the_stage_is_raised_in_the_consumer_after_what_came_before() -> None:
+    def stage() -> Iterator[int]:
+        yield 1
+        raise ValueError("the disk is gone")
+
+    seen = []
+    with pytest.raises(ValueError, match="the disk is gone"), ahead(stage(), 2) as items:
+        for item in items:
+            seen.append(item)
+    assert seen == [1]
+
+
+def test_a_stage_is_never_more_than_its_depth_ahead() -> None:
+    made = []
+
+    def stage() -> Iterator[int]:
+        for i in range(50):
+            made.append(i)
+            yield i
+
+    with ahead(stage(), 2) as items:
+        for seen, _ in enumerate(items):
+            time.sleep(0.002)
+            # Two in the queue and one that waits for room, besides those taken.
+            assert len(made) <= seen + 1 + 3
+
+
+def test_leaving_early_stops_the_stages_and_their_threads() -> None:
+    before = threading.active_count()
+
+    def endless() -> Iterator[int]:
+        i = 0
+        while True:
+            yield (i := i + 1)
+
+    with ahead(endless(), 2) as first, ahead((2 * i for i in first), 2) as second:
+        for item in second:
+            if item > 10:
+                break
+    assert threading.active_count() == before
+
+
+def test_a_failing_consumer_stops_the_stage() -> None:
+    before = threading.active_count()
+    with pytest.raises(OSError, match="full"), ahead(iter(int, 1), 2) as items:
+        for _ in items:
+            raise OSError("full")
+    assert threading.active_count() == before
