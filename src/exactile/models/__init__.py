@@ -1,0 +1,1 @@
+"""Networks, their cards and weights, and how they are loaded."""
