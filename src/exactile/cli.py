@@ -1,0 +1,191 @@
+"""The command line: options in, exit codes out. What is done lives elsewhere.
+
+Exit codes: 0 done; 1 an image failed, or nothing could be done; 2 wrong options; 130 and 143 when
+interrupted or terminated.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from exactile import __version__
+from exactile.errors import ExactileError, SettingsError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Exact tile-based segmentation of images larger than memory.",
+)
+logger = logging.getLogger("exactile")
+
+BOOLEAN_OPTIONS = ("--preview",)
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+def main() -> None:
+    """Run the command line, and turn what goes wrong into one message and an exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        _log_to_stderr(os.environ.get("POLUS_LOG", ""))
+        app(args=plain_booleans(sys.argv[1:]))
+    except ExactileError as error:
+        logger.error("%s", error)
+        sys.exit(2 if isinstance(error, SettingsError) else 1)
+    except KeyboardInterrupt:
+        logger.error("interrupted; nothing unfinished was left under a final name")
+        sys.exit(130)
+
+
+def plain_booleans(arguments: list[str]) -> list[str]:
+    """Return `arguments` with `--flag true` and `--flag True` as `--flag`, and false ones dropped.
+
+    Workflow engines send booleans in any of these forms; a blank counts as absent.
+    """
+    result: list[str] = []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.partition("=")
+        if name not in BOOLEAN_OPTIONS:
+            result.append(word)
+            continue
+        if not equals and rest and rest[0].lower() in ("true", "false", ""):
+            equals, value = "=", rest.pop(0)
+        if not equals or value.lower() == "true":
+            result.append(name)
+        elif value.lower() not in ("false", ""):
+            raise SettingsError(f"{name} {value!r} is neither true nor false")
+    return result
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")
+    ] = False,
+) -> None:
+    """Exact tile-based segmentation of images larger than memory."""
+
+
+@app.command()
+def segment(
+    inp_dir: Annotated[
+        str, typer.Option("--inpDir", help="Folder of the images (or of a folder `images`).")
+    ],
+    out_dir: Annotated[
+        str, typer.Option("--outDir", help="Folder for the results; made if it is missing.")
+    ],
+    file_pattern: Annotated[
+        str,
+        typer.Option(
+            "--filePattern",
+            help=r"Which files: a filepattern on whole names; default .*\.ome\.tiff?",
+        ),
+    ] = "",
+    model: Annotated[
+        str,
+        typer.Option("--model", help="Folder of the model's card and weights; default bundled."),
+    ] = "",
+    output_type: Annotated[
+        str, typer.Option("--outputType", help="labels, probabilities, logits; default labels.")
+    ] = "",
+    tile_size: Annotated[
+        str,
+        typer.Option(
+            "--tileSize", help="Window side in pixels, halos included, or auto; default auto."
+        ),
+    ] = "",
+    device: Annotated[
+        str, typer.Option("--device", help="auto, cpu, cuda, cuda:N; default auto.")
+    ] = "",
+    precision: Annotated[
+        str, typer.Option("--precision", help="float32 or bfloat16; default float32.")
+    ] = "",
+    channel: Annotated[
+        str,
+        typer.Option("--channel", help="Channels for the model, from 0: 1, or 0,2; default all."),
+    ] = "",
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Only write outDir/preview.json, and stop.")
+    ] = False,
+) -> None:
+    """Segment a folder of OME-TIFF images, bit-equal to a pass over each whole image."""
+    from exactile.engine import limit_threads
+    from exactile.report.progress import make_watcher
+    from exactile.report.summary import conclude
+    from exactile.segment import segment_collection, write_preview
+    from exactile.settings import SegmentSettings
+
+    given = {
+        "inpDir": inp_dir,
+        "outDir": out_dir,
+        "filePattern": file_pattern,
+        "model": model,
+        "outputType": output_type,
+        "tileSize": tile_size,
+        "device": device,
+        "precision": precision,
+        "channel": channel,
+        "preview": preview,
+        "POLUS_IMG_EXT": os.environ.get("POLUS_IMG_EXT", ""),
+    }
+    settings = SegmentSettings.from_options(given)
+    if settings.preview:
+        logger.info("wrote %s", write_preview(settings))
+        return
+    limit_threads(os.environ.get("NUM_THREADS"))
+    with make_watcher(Console(stderr=True)) as watcher:
+        complete = conclude(segment_collection(settings, watcher))
+    if not complete:
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    out_dir: Annotated[
+        Path, typer.Option("--outDir", help="Folder for the slide, its labels and the picture.")
+    ] = Path("exactile-demo"),
+    size: Annotated[
+        int, typer.Option("--size", min=64, help="Side of the slide in pixels.")
+    ] = 4096,
+) -> None:
+    """Make a synthetic slide, segment it with the bundled model, measure it and draw it."""
+    from exactile.demo import demonstrate
+    from exactile.engine import limit_threads
+    from exactile.report.progress import make_watcher
+    from exactile.report.summary import describe_demonstration
+
+    limit_threads(os.environ.get("NUM_THREADS"))
+    with make_watcher(Console(stderr=True)) as watcher:
+        made = demonstrate(out_dir, (size, size), watcher)
+    typer.echo(describe_demonstration(made))
+
+
+def _log_to_stderr(level: str) -> None:
+    name = (level or "INFO").upper().removeprefix("LOGGING.")
+    if name not in LOG_LEVELS:
+        raise SettingsError(f"POLUS_LOG={level}: is not a log level; use {', '.join(LOG_LEVELS)}")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    logger.addHandler(handler)
+    logger.setLevel(name)
+
+
+def _terminate(*_: object) -> NoReturn:
+    """Leave as on an error, so that unfinished files are removed."""
+    sys.exit(143)

@@ -1,0 +1,107 @@
+"""Everything a user can set, validated once."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.alias_generators import to_camel
+
+from exactile.engine import OutputType, Precision
+from exactile.errors import SettingsError
+from exactile.images import DEFAULT_PATTERN
+from exactile.models.loading import BUNDLED
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+
+
+class SegmentSettings(BaseModel):
+    """The options of `exactile segment`; each field is the option of the same name in camelCase.
+
+    Workflow engines send text, and an empty text for what was left blank: both are understood.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
+    )
+
+    inp_dir: Path
+    """Folder of the images; its sub-folder `images` if that is where they are."""
+    out_dir: Path
+    """Folder for the results; made if it is missing. Only images are written at its top."""
+    file_pattern: str = DEFAULT_PATTERN
+    """Which files of `inp_dir` are segmented: a filepattern, matched against whole names."""
+    model: Path = BUNDLED
+    """Folder of the model: a card, model.json, and its weights."""
+    output_type: OutputType = "labels"
+    """uint8 class numbers, or float32 probabilities or logits with one channel for each class."""
+    tile_size: Literal["auto"] | int = "auto"
+    """Side of the windows that run through the network, in pixels, halos included."""
+    device: str = "auto"
+    """auto (a GPU if there is one), cpu, cuda, or cuda:N."""
+    precision: Precision = "float32"
+    """Arithmetic of the network."""
+    channel: tuple[int, ...] | None = None
+    """Channels of the images that the network gets, from 0; by default all of them."""
+    preview: bool = False
+    """Only write outDir/preview.json, the names of the results, and stop."""
+    extension: str | None = Field(default=None, alias="POLUS_IMG_EXT")
+    """Extension of the results (environment POLUS_IMG_EXT); by default the input's."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _blank_is_absent(cls, values: Any) -> Any:
+        return {key: value for key, value in values.items() if value not in ("", None)}
+
+    @field_validator("tile_size", mode="before")
+    @classmethod
+    def _tile_from_text(cls, value: Any) -> Any:
+        text = str(value).strip()
+        if text == "auto":
+            return text
+        if not text.isdecimal() or int(text) < 1:
+            raise ValueError("is not a window side in pixels; use auto, or a number such as 1216")
+        return int(text)
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not _DEVICE.fullmatch(value):
+            raise ValueError("is not a device; use auto, cpu, cuda, or cuda:N")
+        return value
+
+    @field_validator("channel", mode="before")
+    @classmethod
+    def _channels_from_text(cls, value: Any) -> Any:
+        parts = (
+            [part.strip() for part in str(value).split(",")] if isinstance(value, str) else value
+        )
+        if isinstance(parts, list) and not all(part.isdecimal() for part in parts):
+            raise ValueError("is not a channel; use a number from 0, or several such as 0,2")
+        return parts
+
+    @classmethod
+    def from_options(cls, options: dict[str, Any]) -> Self:
+        """Return the settings for `options`, named as on the command line.
+
+        Raises:
+            SettingsError: naming the option, what was given, and what is allowed.
+
+        """
+        try:
+            return cls.model_validate(options)
+        except ValidationError as error:
+            raise SettingsError("; ".join(_explain(e, options) for e in error.errors())) from error
+
+
+def _explain(problem: Any, options: dict[str, Any]) -> str:
+    name = str(problem["loc"][0])
+    option = name if name.isupper() else f"--{name}"
+    if problem["type"] == "missing":
+        return f"{option} is missing"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "literal_error":
+        message = f"is not one of {problem['ctx']['expected']}"
+    return f"{option} {options.get(name)!r} {message}"
