@@ -13,8 +13,8 @@ from hypothesis import settings
 from numpy.typing import NDArray
 
 from exactile.engine import limit_threads
-from exactile.images import ImageMetadata, OmeTiffSink, OutputImage, PhysicalSize
 from exactile.geometry import Box
+from exactile.images import ImageMetadata, OmeTiffSink, OutputImage, PhysicalSize
 from exactile.models.saving import save_model
 from exactile.models.unet import UNet
 
@@ -89,7 +89,7 @@ def write_image(path: Path, pixels: NDArray[Any], **metadata: Any) -> Path:
 
 
 def noise_image(shape: tuple[int, ...], seed: int = 0, dtype: Any = np.uint16) -> NDArray[Any]:
-    """Structured noise: blocks of 8 pixels and grain, so that every level of a network sees some."""
+    """Blocks of 8 pixels and grain, so that every level of a network sees some of it."""
     rng = np.random.default_rng(seed)
     *lead, height, width = shape
     coarse = rng.integers(0, 3000, (*lead, height // 8 + 1, width // 8 + 1))

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from conftest import noise_image, random_unet, write_image
 from numpy.typing import NDArray
 
-from conftest import noise_image, random_unet, write_image
 from exactile.bit_stability import check_bit_stability
 from exactile.engine import Engine, finish, make_engine
 from exactile.locality.unet import unet_locality

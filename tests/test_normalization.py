@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import noise_image, write_image
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from conftest import noise_image, write_image
 from exactile.errors import ImageError
 from exactile.geometry import Interval
 from exactile.images import Plane, open_source

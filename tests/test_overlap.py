@@ -21,11 +21,11 @@ def test_an_exception_in_the_stage_is_raised_in_the_consumer_after_what_came_bef
         yield 1
         raise ValueError("the disk is gone")
 
-    seen = []
-    with pytest.raises(ValueError, match="the disk is gone"), ahead(stage(), 2) as items:
-        for item in items:
-            seen.append(item)
-    assert seen == [1]
+    with ahead(stage(), 2) as items:
+        stream = iter(items)
+        assert next(stream) == 1
+        with pytest.raises(ValueError, match="the disk is gone"):
+            next(stream)
 
 
 def test_a_stage_is_never_more_than_its_depth_ahead() -> None:
@@ -60,7 +60,12 @@ def test_leaving_early_stops_the_stages_and_their_threads() -> None:
 
 def test_a_failing_consumer_stops_the_stage() -> None:
     before = threading.active_count()
-    with pytest.raises(OSError, match="full"), ahead(iter(int, 1), 2) as items:
-        for _ in items:
-            raise OSError("full")
+
+    def consume() -> None:
+        with ahead(iter(int, 1), 2) as items:
+            for _ in items:
+                raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        consume()
     assert threading.active_count() == before

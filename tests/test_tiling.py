@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_zones_partition_the_padded_extent(tiling: Plan) -> None:
         zones = zones_of(tiling, axis)
         assert zones[0].start == 0
         assert zones[-1].stop == extent
-        assert all(a.stop == b.start for a, b in zip(zones, zones[1:], strict=False))
+        assert all(a.stop == b.start for a, b in pairwise(zones))
         assert extent - tiling.shape[axis] < tiling.axes[axis].locality.alignment
 
 
@@ -99,7 +99,8 @@ def test_a_writer_tile_is_finished_before_the_next_is_begun() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tile", "zone"), [(208, 16), (512, 256), (1216, 1024), (1231, 1024), (2239, 1024), (2240, 2048)]
+    ("tile", "zone"),
+    [(208, 16), (512, 256), (1216, 1024), (1231, 1024), (2239, 1024), (2240, 2048)],
 )
 def test_the_published_unet_has_these_zones(tile: int, zone: int) -> None:
     assert plan((8192, 8192), PUBLISHED, tile).zone == (zone, zone)

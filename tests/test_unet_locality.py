@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from conftest import random_unet
+
 from exactile.locality.unet import formula_radius, unet_locality, unet_radius
 
 CASES = [(4, 2, 3), (3, 3, 3), (1, 1, 3), (1, 3, 3), (2, 2, 3), (2, 3, 3), (2, 1, 5), (3, 1, 3)]

@@ -182,7 +182,7 @@ def _window_sides(extent: tuple[int, ...], tile: int) -> tuple[int, ...]:
 
 def _root(value: int, degree: int) -> int:
     """Return the largest whole number whose power of `degree` is at most `value`."""
-    root = round(float(value) ** (1.0 / degree))
+    root: int = round(value ** (1 / degree))
     while root**degree > value:
         root -= 1
     while (root + 1) ** degree <= value:

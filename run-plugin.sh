@@ -1,0 +1,50 @@
+#!/bin/sh
+# Run the plugin's container on a folder, as a workflow engine would.
+#
+#   ./run-plugin.sh INPUT_FOLDER OUTPUT_FOLDER [options of `exactile segment`]
+#
+# The input is mounted read-only and there is no network. GPUs are passed on where there are any.
+# CONTAINER_ENGINE chooses docker or podman; by default the one that is installed.
+set -eu
+
+if [ $# -lt 2 ]; then
+    echo "usage: $0 INPUT_FOLDER OUTPUT_FOLDER [options of exactile segment]" >&2
+    exit 2
+fi
+if [ ! -d "$1" ]; then
+    echo "$0: $1 is not a folder: give the folder of images" >&2
+    exit 2
+fi
+mkdir -p "$2"
+input=$(cd "$1" && pwd)
+output=$(cd "$2" && pwd)
+shift 2
+
+here=$(cd "$(dirname "$0")" && pwd)
+image="exactile/exactile:$(cat "$here/VERSION")"
+
+engine=${CONTAINER_ENGINE:-}
+for candidate in docker podman; do
+    if [ -z "$engine" ] && command -v "$candidate" >/dev/null 2>&1; then
+        engine=$candidate
+    fi
+done
+if [ -z "$engine" ]; then
+    echo "$0: neither docker nor podman is installed" >&2
+    exit 2
+fi
+
+gpus=
+if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then
+    case $engine in
+        *podman*) gpus="--device nvidia.com/gpu=all" ;;
+        *) gpus="--gpus all" ;;
+    esac
+fi
+
+# $gpus is one option and its value, or nothing: it must be split.
+# shellcheck disable=SC2086
+exec "$engine" run --rm --network none --read-only --cap-drop ALL --user "$(id -u):$(id -g)" $gpus \
+    -e POLUS_LOG -e POLUS_IMG_EXT -e NUM_THREADS \
+    -v "$input:/data/inputs:ro" -v "$output:/data/outputs" \
+    "$image" --inpDir /data/inputs --outDir /data/outputs "$@"

@@ -1,0 +1,5 @@
+"""`python -m exactile` is the command line."""
+
+from exactile.cli import main
+
+main()
