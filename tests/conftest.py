@@ -107,3 +107,11 @@ def random_model(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model that runs fast: F = 2, halo 6, so 14 is the least tile size."""
+    folder = tmp_path_factory.mktemp("small") / "model"
+    write_random_model(folder, depth=1, convolutions=1, base_width=2)
+    return folder

@@ -27,7 +27,8 @@ from exactile.settings import SegmentSettings
 from exactile.tiling import plan
 
 CPU = torch.device("cpu")
-ODD, ON_GRID, SMALL, THIN = (700, 839), (1024, 640), (100, 90), (17, 1500)
+ODD, ON_GRID, SMALL = (700, 839), (1024, 640), (100, 90)
+THIN, ONE_WIDE = (17, 9000), (20_000, 1)
 
 
 def run(inp_dir: Path, out_dir: Path, **options: Any) -> list[ImageResult]:
@@ -52,7 +53,7 @@ def reference(model: Path, pixels: NDArray[Any], precision: str, output: str) ->
     return whole_image_pass(engine, loaded.locality, pixels, output)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("shape", [ODD, ON_GRID, SMALL, THIN])
+@pytest.mark.parametrize("shape", [ODD, ON_GRID, SMALL, THIN, ONE_WIDE])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("width", [16, 32])
 def test_logits_are_those_of_the_whole_image(

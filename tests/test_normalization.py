@@ -17,6 +17,7 @@ from exactile.errors import ImageError
 from exactile.geometry import Interval
 from exactile.images import Plane, open_source
 from exactile.normalization import (
+    LARGEST,
     IntegerSums,
     Statistics,
     image_statistics,
@@ -80,10 +81,22 @@ def test_a_pixel_that_is_not_finite_is_named(tmp_path: Path, value: float) -> No
         image_statistics(source, Plane(0, 0), 0)
 
 
-def test_values_whose_square_overflows_are_refused(tmp_path: Path) -> None:
-    path = write_image(tmp_path / "a.ome.tif", np.array([[1e200, -1e200]]))
-    with open_source(path) as source, pytest.raises(ImageError, match="too large"):
+@pytest.mark.parametrize("value", [1e200, -1e39, 3e38])
+def test_values_that_float32_cannot_tell_apart_or_hold_are_refused(
+    tmp_path: Path, value: float
+) -> None:
+    path = write_image(tmp_path / "a.ome.tif", np.array([[0, value]]))
+    with open_source(path) as source, pytest.raises(ImageError, match=r"x=1.*or beyond 8\.5e\+37"):
         image_statistics(source, Plane(0, 0), 0)
+
+
+def test_the_largest_values_admitted_stay_finite(tmp_path: Path) -> None:
+    pixels = np.full((40, 50), -LARGEST)
+    pixels[0, 0] = LARGEST
+    path = write_image(tmp_path / "a.ome.tif", pixels)
+    with open_source(path) as source:
+        found = image_statistics(source, Plane(0, 0), 0)
+    assert np.isfinite(normalize(pixels[None], (found,))).all()
 
 
 def test_a_flat_image_is_only_centred() -> None:

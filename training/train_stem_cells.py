@@ -234,6 +234,25 @@ def train(model: UNet, sampler: Sampler, steps: int) -> Iterator[tuple[int, floa
         yield step, running, average
 
 
+@torch.no_grad()
+def settle(model: UNet, sampler: Sampler, batches: int = 400) -> UNet:
+    """Return the model with batch statistics of its own.
+
+    Those of an average of weights are not the average of the statistics that the weights saw: on
+    nearly empty fields the difference decides.
+    """
+    settled = copy.deepcopy(model).train()
+    settled.dropout.eval()
+    for module in settled.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None
+    for _ in range(batches):
+        with torch.autocast("cpu", torch.bfloat16):
+            settled(sampler.batch()[0])
+    return settled.eval()
+
+
 def describe(metrics: dict[str, float], training: dict[str, str | int | float]) -> dict[str, Any]:
     return {
         "name": "stem-cell-colonies",

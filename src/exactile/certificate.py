@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -77,29 +79,42 @@ class Certificate:
     """What the result may be said to be, in one sentence; never more than was checked."""
     seconds: dict[str, float]
 
-    def write(self, out_dir: Path) -> Path:
-        """Write the certificate as JSON into its sub-folder of `out_dir` and return its path.
+    @contextmanager
+    def beside(self, out_dir: Path) -> Iterator[None]:
+        """Write the certificate as JSON into its sub-folder of `out_dir`, around the last step.
+
+        The body gives the image its name. It runs when the certificate is on disk, and only after
+        it does the certificate get its own: an error leaves neither without the other.
 
         Raises:
-            OutputError: if it cannot be written.
-
+            OutputError: if it cannot be written; the body has not run then.
         """
         path = out_dir / FOLDER / f"{self.output}.json"
+        partial = path.with_name(path.name + ".partial")
         versions = {name: version(name) for name in RECORDED_VERSIONS}
         machine = {"machine": platform.machine(), "python": platform.python_version()}
         text = json.dumps(asdict(self) | {"versions": versions | machine}, indent=2, default=str)
-        partial = path.with_name(path.name + ".partial")
         try:
-            path.parent.mkdir(exist_ok=True)
-            partial.write_text(text + "\n", encoding="utf-8")
-            partial.replace(path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise OutputError(
-                f"{path}: the certificate cannot be written ({error.strerror}); make room or "
-                "permit writing in --outDir"
-            ) from error
-        return path
+            with _named_errors(path):
+                path.parent.mkdir(exist_ok=True)
+                partial.write_text(text + "\n", encoding="utf-8")
+            yield
+            with _named_errors(path):
+                partial.replace(path)
+        finally:
+            with suppress(OSError):
+                partial.unlink()
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{path}: the certificate cannot be written ({error.strerror}); make room or permit "
+            "writing in --outDir"
+        ) from error
 
 
 def claim(precision: str, stability: BitStability) -> str:

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TextIO
 
 import typer
 from rich.console import Console
@@ -28,21 +28,33 @@ app = typer.Typer(
 logger = logging.getLogger("exactile")
 
 BOOLEAN_OPTIONS = ("--preview",)
+STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+class Stopped(BaseException):
+    """A signal asks for an end; raised in the main thread, so that unfinished files are removed."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = signal.Signals(number)
 
 
 def main() -> None:
     """Run the command line, and turn what goes wrong into one message and an exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in STOPPED:
+        # A shell starts what runs in its background with SIGINT ignored, and means it.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
     try:
         _log_to_stderr(os.environ.get("POLUS_LOG", ""))
         app(args=plain_booleans(sys.argv[1:]))
     except ExactileError as error:
         logger.error("%s", error)
         sys.exit(2 if isinstance(error, SettingsError) else 1)
-    except KeyboardInterrupt:
-        logger.error("interrupted; nothing unfinished was left under a final name")
-        sys.exit(130)
+    except Stopped as stop:
+        logger.error("%s; nothing unfinished was left under a final name", STOPPED[stop.number])
+        sys.exit(128 + stop.number)
 
 
 def plain_booleans(arguments: list[str]) -> list[str]:
@@ -177,15 +189,29 @@ def demo(
 
 
 def _log_to_stderr(level: str) -> None:
+    handler = _LateStderr()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    logger.addHandler(handler)
     name = (level or "INFO").upper().removeprefix("LOGGING.")
     if name not in LOG_LEVELS:
         raise SettingsError(f"POLUS_LOG={level}: is not a log level; use {', '.join(LOG_LEVELS)}")
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-    logger.addHandler(handler)
     logger.setLevel(name)
 
 
-def _terminate(*_: object) -> NoReturn:
-    """Leave as on an error, so that unfinished files are removed."""
-    sys.exit(143)
+class _LateStderr(logging.StreamHandler[TextIO]):
+    """Writes to what is sys.stderr at the time: a progress bar puts itself in its place."""
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: TextIO) -> None:
+        """Do nothing: the base class sets it once, in its constructor."""
+
+
+def _stop(number: int, _: object) -> NoReturn:
+    """Leave as on an error; a second signal must not disturb the clearing up."""
+    for each in STOPPED:
+        signal.signal(each, signal.SIG_IGN)
+    raise Stopped(number)

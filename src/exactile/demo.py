@@ -47,7 +47,6 @@ def demonstrate(
 
     Raises:
         ExactileError: if the folder cannot be written, or the segmentation fails.
-
     """
     images, results = out_dir / "slide", out_dir / "labels"
     try:

@@ -22,6 +22,9 @@ OutputType = Literal["labels", "probabilities", "logits"]
 
 DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
+MOST_THREADS = 1024
+"""More are a mistake; far more end the process."""
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -65,7 +68,6 @@ def choose_device(name: str) -> torch.device:
 
     Raises:
         SettingsError: if there is no such device here.
-
     """
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and available == 0):
@@ -83,14 +85,15 @@ def limit_threads(value: str | None) -> None:
     """Give PyTorch `value` threads (environment NUM_THREADS); else those this process may use.
 
     Raises:
-        SettingsError: if `value` is not a positive number.
-
+        SettingsError: if `value` is not a number from 1 to MOST_THREADS.
     """
     if not value:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         return
-    if not value.isdigit() or int(value) < 1:
-        raise SettingsError(f"NUM_THREADS={value}: is not a number of threads; use 1 or more")
+    if not value.isdecimal() or not 1 <= int(value) <= MOST_THREADS:
+        raise SettingsError(
+            f"NUM_THREADS={value}: is not a number of threads; use 1 to {MOST_THREADS}"
+        )
     torch.set_num_threads(int(value))
 
 

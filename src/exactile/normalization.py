@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
-from math import isfinite, sqrt
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,9 @@ from exactile.images.source import Plane, Source
 
 LEAST_DEVIATION = 1.0
 """At or below this standard deviation only the mean is subtracted (NIST's reference code)."""
+
+LARGEST = 2.0**126
+"""No pixel may be further from zero: differences of such pixels fit into float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +87,8 @@ class FloatMoments:
     def of(cls, pixels: NDArray[Any]) -> FloatMoments:
         """Return the moments of a block."""
         values = pixels.astype(np.float64)
-        # What overflows is infinite or NaN, and image_statistics says so.
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean = float(values.mean())
-            return cls(values.size, mean, float(np.square(values - mean).sum()))
+        mean = float(values.mean())
+        return cls(values.size, mean, float(np.square(values - mean).sum()))
 
     def __add__(self, other: FloatMoments) -> FloatMoments:
         count = self.count + other.count
@@ -118,15 +119,9 @@ def image_statistics(source: Source, plane: Plane, channel: int) -> Statistics:
     """Return the statistics of one channel of one plane, read chunk by chunk.
 
     Raises:
-        ImageError: if pixels are NaN or infinite, or the plane cannot be read.
-
+        ImageError: if pixels are NaN, infinite or too large, or the plane cannot be read.
     """
-    result = statistics_of_blocks(_blocks(source, plane, channel))
-    if not (isfinite(result.mean) and isfinite(result.deviation)):
-        raise ImageError(
-            f"{source.path}: the values are too large: their mean or deviation overflows float64"
-        )
-    return result
+    return statistics_of_blocks(_blocks(source, plane, channel))
 
 
 def _blocks(source: Source, plane: Plane, channel: int) -> Iterator[NDArray[Any]]:
@@ -134,14 +129,15 @@ def _blocks(source: Source, plane: Plane, channel: int) -> Iterator[NDArray[Any]
     for axes in product(*(Interval(0, side).split(step) for side, step in sides)):
         box = Box(axes)
         pixels = source.read(plane, (channel,), box)[0]
-        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-            bad = np.argwhere(~np.isfinite(pixels))
+        # NaN is not within either.
+        if pixels.dtype.kind == "f" and not (within := np.abs(pixels) <= LARGEST).all():
+            bad = np.argwhere(~within)
             y, x = bad[0] + box.start
             raise ImageError(
                 f"{source.path}: the pixel at y={y}, x={x} (plane t={plane.t}, z={plane.z}, "
                 f"channel {channel}) is {pixels[tuple(bad[0])]}, and {len(bad) - 1} more near it "
-                "are not finite; the statistics of the whole image need finite pixels: replace "
-                "them first"
+                f"are not finite or beyond {LARGEST:.1e}; the network and the statistics of the "
+                "whole image need finite float32 pixels: replace them first"
             )
         yield pixels
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ DEPTH = 2
 """How many zones a stage may be ahead of the next."""
 
 
-class ZoneError(ExactileError):
+class NetworkError(ExactileError):
     """The network could not be run on a window; the message names image and zone."""
 
 
@@ -65,9 +66,8 @@ def segment_plane(
 
     Raises:
         ImageError: if the source cannot be read.
-        ZoneError: if the network cannot be run.
+        NetworkError: if the network cannot be run.
         OutputError: if the sink cannot be written.
-
     """
     with (
         ahead(read_windows(image, tiling), DEPTH) as windows,
@@ -104,11 +104,16 @@ def run_windows(
             logits = engine.logits(pixels[None])[0]
             yield zone, finish(logits[zone.relative_to(tile.window).slices], output_type)
         except (RuntimeError, MemoryError) as error:
-            raise ZoneError(
-                f"{image.source.path}: the network failed at {_name(zone)} with a window of "
-                f"{' x '.join(map(str, tiling.window))}: {error}; if memory is short, use a "
-                "smaller --tileSize"
-            ) from error
+            raise network_failed(image.source.path, _name(zone), tiling, error) from error
+
+
+def network_failed(path: Path, where: str, tiling: Plan, error: Exception) -> NetworkError:
+    """Return the error that says where in the work on `path` the network failed, and why."""
+    window = " x ".join(map(str, tiling.window))
+    return NetworkError(
+        f"{path}: the network failed at {where} with a window of {window}: {error}; if memory is "
+        "short, use a smaller --tileSize"
+    )
 
 
 def _name(zone: Box) -> str:

@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -31,7 +31,7 @@ from exactile.images import (
 )
 from exactile.models.loading import Model, load_model
 from exactile.normalization import Statistics, image_statistics
-from exactile.pipeline import NormalizedPlane, segment_plane
+from exactile.pipeline import NormalizedPlane, network_failed, segment_plane
 from exactile.report.progress import Watcher
 from exactile.settings import SegmentSettings
 from exactile.tiling import Plan, auto_tile, least_tile, plan
@@ -68,11 +68,18 @@ class Job:
     checked: dict[tuple[int, ...], BitStability] = field(default_factory=dict)
     """What the check found, by window and larger window, so that it runs once for each."""
 
-    def bit_stability(self, tiling: Plan) -> BitStability:
-        """Return what the check finds for windows of `tiling`; it runs once for each shape."""
+    def bit_stability(self, tiling: Plan, path: Path) -> BitStability:
+        """Return what the check finds for windows of `tiling`; it runs once for each shape.
+
+        Raises:
+            NetworkError: if the network cannot be run on such windows, needed for image `path`.
+        """
         key = tiling.window + tiling.extent
         if key not in self.checked:
-            found = check_bit_stability(self.engine, tiling, self.model.channels)
+            try:
+                found = check_bit_stability(self.engine, tiling, self.model.channels)
+            except (RuntimeError, MemoryError) as error:
+                raise network_failed(path, "the check of bit-stability", tiling, error) from error
             logger.log(logging.INFO if found.equal else logging.WARNING, "%s", found.sentence())
             self.checked[key] = found
         return self.checked[key]
@@ -85,7 +92,6 @@ def make_job(settings: SegmentSettings) -> Job:
         ModelError: if the model cannot be loaded.
         SettingsError: if the device is not there.
         PlanError: if the tile size leaves no zone.
-
     """
     model = load_model(settings.model)
     engine = make_engine(model.network, choose_device(settings.device), settings.precision)
@@ -115,16 +121,15 @@ def plan_outputs(settings: SegmentSettings) -> dict[Path, Path]:
 
     Raises:
         CollectionError: if there are no images, or results would replace inputs or each other.
-
     """
     inputs = collect(settings.inp_dir, settings.file_pattern)
     names = output_names(inputs, settings.extension)
     outputs = {path: settings.out_dir / name for path, name in zip(inputs, names, strict=True)}
-    folders = {path.parent.resolve() for path in inputs}
-    if settings.out_dir.resolve() in folders:
+    folders = {settings.inp_dir, *(path.parent for path in inputs)}
+    if settings.out_dir.resolve() in {folder.resolve() for folder in folders}:
         raise CollectionError(
             f"--outDir {settings.out_dir} is the folder of the images: results would replace "
-            "them; choose another folder"
+            "them, or be taken for them; choose another folder"
         )
     return outputs
 
@@ -134,10 +139,14 @@ def write_preview(settings: SegmentSettings) -> Path:
     names = [path.name for path in plan_outputs(settings).values()]
     _make_folder(settings.out_dir)
     path = settings.out_dir / PREVIEW_NAME
+    partial = settings.out_dir / f".{PREVIEW_NAME}.partial"
     content = {"filePattern": settings.file_pattern, "outDir": names}
     try:
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
     return path
 
@@ -147,7 +156,6 @@ def segment_collection(settings: SegmentSettings, watcher: Watcher) -> Iterator[
 
     Raises:
         ExactileError: if no image could be done at all: settings, model, collection, output folder.
-
     """
     outputs = plan_outputs(settings)
     job = make_job(settings)
@@ -159,6 +167,10 @@ def segment_collection(settings: SegmentSettings, watcher: Watcher) -> Iterator[
         except ExactileError as error:
             yield ImageResult(path, 0, time.monotonic() - begun, None, str(error))
             continue
+        except MemoryError as error:
+            text = f"{path}: memory ran out ({error}); use a smaller --tileSize"
+            yield ImageResult(path, 0, time.monotonic() - begun, None, text)
+            continue
         sizes = certificate.input.dimensions
         pixels = prod(sizes[axis] for axis in "TZYX")
         yield ImageResult(path, pixels, time.monotonic() - begun, certificate, "")
@@ -169,14 +181,13 @@ def segment_image(job: Job, path: Path, output: Path, watcher: Watcher) -> Certi
 
     Raises:
         ExactileError: if anything stands in the way; nothing is left under the final name then.
-
     """
     seconds: dict[str, float] = {}
     with open_source(path) as source:
         channels = choose_channels(source, job.settings.channel, job.model.channels)
         tiling = plan(source.shape, job.model.locality, job.tile)
         with _timed(seconds, "check"):
-            stability = job.bit_stability(tiling)
+            stability = job.bit_stability(tiling, path)
         statistics: dict[str, tuple[Statistics, ...]] = {}
         watcher.begin(path.name, len(source.planes) * prod(source.shape))
         with OmeTiffSink(output, _describe_output(source, channels, job)) as sink:
@@ -189,22 +200,23 @@ def segment_image(job: Job, path: Path, output: Path, watcher: Watcher) -> Certi
                     segment_plane(
                         image, tiling, job.engine, job.settings.output_type, sink, watcher.advance
                     )
-        record = InputRecord(
-            name=path.name,
-            bytes=path.stat().st_size,
-            dimensions={
-                "T": source.size_t,
-                "C": source.size_c,
-                "Z": source.size_z,
-                "Y": source.shape[0],
-                "X": source.shape[1],
-            },
-            dtype=str(source.dtype),
-            channels=channels,
-            statistics=statistics,
-        )
-    certificate = _certify(job, record, output, tiling, stability, seconds)
-    certificate.write(output.parent)
+            record = InputRecord(
+                name=path.name,
+                bytes=path.stat().st_size,
+                dimensions={
+                    "T": source.size_t,
+                    "C": source.size_c,
+                    "Z": source.size_z,
+                    "Y": source.shape[0],
+                    "X": source.shape[1],
+                },
+                dtype=str(source.dtype),
+                channels=channels,
+                statistics=statistics,
+            )
+            certificate = _certify(job, record, output, tiling, stability, seconds)
+            with certificate.beside(output.parent):
+                sink.close()
     return certificate
 
 
@@ -213,7 +225,6 @@ def choose_channels(source: Source, wanted: tuple[int, ...] | None, needed: int)
 
     Raises:
         ImageError: if the image has no such channel, or the network takes another number.
-
     """
     count = source.size_c
     chosen = tuple(range(count)) if wanted is None else wanted

@@ -88,7 +88,6 @@ class SegmentSettings(BaseModel):
 
         Raises:
             SettingsError: naming the option, what was given, and what is allowed.
-
         """
         try:
             return cls.model_validate(options)

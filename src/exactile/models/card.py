@@ -5,9 +5,9 @@ A model is a folder with `model.json`, a card as below, and the safetensors file
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 CARD_NAME = "model.json"
 
@@ -63,3 +63,11 @@ class Card(_Strict):
     """How it was trained."""
     metrics: dict[str, float]
     """What it reached, by name."""
+
+    @model_validator(mode="after")
+    def _one_name_for_each_class(self) -> Self:
+        if len(self.classes) != self.architecture.classes:
+            raise ValueError(
+                f"{len(self.classes)} names of classes for {self.architecture.classes} classes"
+            )
+        return self

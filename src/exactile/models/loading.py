@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load
-from torch import nn
+from torch import Tensor, nn
 
 from exactile.errors import ModelError
 from exactile.geometry import Locality
@@ -50,10 +50,8 @@ def load_model(path: Path = BUNDLED) -> Model:
 
     Raises:
         ModelError: if card or weights are missing, damaged, or do not fit each other.
-
     """
-    card_path = path / CARD_NAME if path.is_dir() else path
-    card = _read_card(card_path)
+    card_path, card = _read_card(path)
     weights = card_path.parent / card.weights.file
     try:
         content = weights.read_bytes()
@@ -68,31 +66,54 @@ def load_model(path: Path = BUNDLED) -> Model:
             f"{weights}: has SHA-256 {digest}, but the card says {card.weights.sha256}; the file "
             "is damaged or belongs to another card: copy both again"
         )
+    try:
+        tensors = load(content)
+    except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"{weights}: is not a safetensors file, or a damaged one: {error}; save the weights "
+            "again with safetensors"
+        ) from error
     architecture = card.architecture
     try:
         network = UNet(**architecture.model_dump(exclude={"name"}))
-        # Batch counters are not in the file: evaluation does not use them.
-        missing, unexpected = network.load_state_dict(load(content), strict=False)
-    except (SafetensorError, RuntimeError, ValueError) as error:
-        raise ModelError(
-            f"{weights}: does not fit the architecture on its card: {error}"
-        ) from error
-    wrong = [name for name in missing if not name.endswith("num_batches_tracked")] + unexpected
-    if wrong:
-        raise ModelError(
-            f"{weights}: does not fit the architecture on its card: {len(wrong)} tensors are "
-            f"missing or too many, among them {wrong[0]}"
-        )
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"{card_path}: its architecture cannot be built: {error}") from error
+    _fill(network, tensors, weights)
     locality = unet_locality(
         architecture.depth, architecture.convolutions, architecture.kernel_size
     )
     return Model(card, network.eval().requires_grad_(False), locality, digest)
 
 
-def _read_card(path: Path) -> Card:
+def _fill(network: nn.Module, tensors: dict[str, Tensor], weights: Path) -> None:
+    # Batch counters are not in the file: evaluation does not use them.
+    expected = {
+        name: tensor.shape
+        for name, tensor in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    wrong = [n for n in sorted(expected | found) if expected.get(n) != found.get(n)]
+    if wrong:
+        raise ModelError(
+            f"{weights}: does not fit the architecture on its card: {len(wrong)} tensors are "
+            f"missing, too many, or of another shape, among them {wrong[0]}"
+        )
+    bad = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if bad:
+        raise ModelError(
+            f"{weights}: {len(bad)} tensors hold values that are not finite, among them {bad[0]}; "
+            "use weights of an earlier step of the training"
+        )
+    network.load_state_dict(tensors, strict=False)
+
+
+def _read_card(path: Path) -> tuple[Path, Card]:
+    """Return the path of the card in folder `path`, or `path` itself, with its content."""
     try:
+        path = path / CARD_NAME if path.is_dir() else path
         text = path.read_text(encoding="utf-8")
-        return Card.model_validate(json.loads(text))
+        return path, Card.model_validate(json.loads(text))
     except OSError as error:
         raise ModelError(
             f"{path}: cannot be read ({error.strerror}); --model takes a folder with "
