@@ -9,6 +9,8 @@ import pytest
 import torch
 from conftest import random_unet
 
+from exactile.geometry import Halo
+from exactile.locality import analyze
 from exactile.locality.unet import formula_radius, unet_locality, unet_radius
 
 CASES = [(4, 2, 3), (3, 3, 3), (1, 1, 3), (1, 3, 3), (2, 2, 3), (2, 3, 3), (2, 1, 5), (3, 1, 3)]
@@ -56,3 +58,16 @@ def test_radii_are_those_of_the_table(shared: Path) -> None:
 def test_the_published_formula_is_too_small_for_a_shallow_network() -> None:
     assert formula_radius(1, 1) == 4
     assert unet_radius(1, 1) == 5
+
+
+@pytest.mark.parametrize(("depth", "convolutions", "kernel_size"), CASES)
+def test_the_rule_for_unets_says_what_tracing_their_operators_says(
+    depth: int, convolutions: int, kernel_size: int
+) -> None:
+    network = random_unet(
+        base_width=1, depth=depth, convolutions=convolutions, kernel_size=kernel_size
+    )
+    found = analyze(network, channels=1)
+    radius = unet_radius(depth, convolutions, kernel_size)
+    assert found.locality == unet_locality(depth, convolutions, kernel_size)
+    assert found.needed == (Halo(radius, radius),) * 2

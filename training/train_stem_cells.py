@@ -11,7 +11,7 @@ sparse and full fields are on both sides. Two things are trained for on purpose:
 * large mosaics, where the z-score of the whole leaves every field with a brightness and a contrast
   of its own: a third of the crops is normalised by the statistics of a random mosaic.
 
-Everything follows from the seed and the number of steps; two cores take about an hour.
+Everything follows from the seed and the numbers of steps; two quiet cores take about an hour.
 """
 
 from __future__ import annotations
@@ -203,17 +203,42 @@ def validate(model: nn.Module, fields: Fields) -> dict[str, float]:
     }
 
 
-def train(model: UNet, sampler: Sampler, steps: int) -> Iterator[tuple[int, float, UNet]]:
-    """Yield step, running loss and the exponential moving average of the weights."""
+def learn(model: UNet, sampler: Sampler, steps: int) -> Iterator[tuple[int, float, UNet]]:
+    """Yield step, running loss and the moving average of the weights, with batch statistics.
+
+    The rate follows one cycle that is left before its end: what remains is `refine`'s.
+    """
+    schedule = {"total_steps": steps * 7 // 6, "pct_start": 0.05}
+    yield from _descend(model, sampler, steps, 3e-3, schedule, decay=0.998)
+
+
+def refine(model: UNet, sampler: Sampler, steps: int) -> Iterator[tuple[int, float, UNet]]:
+    """Yield the same for training on with the batch statistics frozen, as they are at inference.
+
+    A crop in a batch of differently normalised crops sees other statistics than a field by itself.
+    On nearly empty fields that difference decides; here the weights learn to live with the frozen
+    ones. Dropout is off for the same reason.
+    """
+    schedule = {"total_steps": steps, "pct_start": 0.1}
+    yield from _descend(model, sampler, steps, 6e-4, schedule, decay=0.99, frozen=True)
+
+
+def _descend(
+    model: UNet,
+    sampler: Sampler,
+    steps: int,
+    rate: float,
+    schedule: dict[str, Any],
+    decay: float,
+    frozen: bool = False,
+) -> Iterator[tuple[int, float, UNet]]:
     average = copy.deepcopy(model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 3e-3, total_steps=steps, pct_start=0.05
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=1e-2)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, **schedule)
     running = 0.0
     for step in range(1, steps + 1):
         images, masks = sampler.batch()
-        model.train()
+        model.train(not frozen)
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(images)
         loss = loss_of(logits.float(), masks)
@@ -221,36 +246,17 @@ def train(model: UNet, sampler: Sampler, steps: int) -> Iterator[tuple[int, floa
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        schedule.step()
-        decay = min(0.998, step / (step + 10))
+        cycle.step()
+        keep = min(decay, step / (step + 10))
         states = zip(average.state_dict().values(), model.state_dict().values(), strict=True)
         with torch.no_grad():
             for old, new in states:
                 if old.dtype.is_floating_point:
-                    old.lerp_(new, 1 - decay)
+                    old.lerp_(new, 1 - keep)
                 else:
                     old.copy_(new)
         running += (loss.item() - running) / min(step, 100)
         yield step, running, average
-
-
-@torch.no_grad()
-def settle(model: UNet, sampler: Sampler, batches: int = 400) -> UNet:
-    """Return the model with batch statistics of its own.
-
-    Those of an average of weights are not the average of the statistics that the weights saw: on
-    nearly empty fields the difference decides.
-    """
-    settled = copy.deepcopy(model).train()
-    settled.dropout.eval()
-    for module in settled.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None
-    for _ in range(batches):
-        with torch.autocast("cpu", torch.bfloat16):
-            settled(sampler.batch()[0])
-    return settled.eval()
 
 
 def describe(metrics: dict[str, float], training: dict[str, str | int | float]) -> dict[str, Any]:
@@ -279,27 +285,31 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for the card and the weights"
     )
-    parser.add_argument("--steps", type=int, default=9000)
+    parser.add_argument("--steps", type=int, default=6000, help="with batch statistics")
+    parser.add_argument("--refine", type=int, default=800, help="steps with them frozen")
     parser.add_argument("--seed", type=int, default=20)
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
     pairs, held_out = split(read_pairs(arguments.data))
-    sampler = Sampler(pairs, synthetic_fields(6, 1024), arguments.seed)
+    synthetic = synthetic_fields(6, 1024)
     model = UNet(**{k: v for k, v in ARCHITECTURE.items() if k != "name"})
-    training = {
-        "script": Path(__file__).name,
-        "seed": arguments.seed,
-        "steps": arguments.steps,
-        "torch": torch.__version__,
-    }
+    training = {"script": Path(__file__).name, "seed": arguments.seed, "torch": torch.__version__}
     begun = time.monotonic()
-    for step, loss, average in train(model, sampler, arguments.steps):
-        if step % 500 == 0 or step == arguments.steps:
+    for name, stage, steps in (
+        ("learn", learn, arguments.steps),
+        ("refine", refine, arguments.refine),
+    ):
+        seed = arguments.seed + (name == "refine")
+        for step, loss, average in stage(model, Sampler(pairs, synthetic, seed), steps):
+            if step % 500 and step != steps:
+                continue
             metrics = {f"validation_{k}": v for k, v in validate(average, held_out).items()}
             scores = " ".join(f"{k} {v:.4f}" for k, v in metrics.items())
             seconds = time.monotonic() - begun
-            print(f"step {step} loss {loss:.4f} {scores} {seconds:.0f} s", flush=True)
-            save_model(arguments.out, average, describe(metrics, training | {"step": step}))
+            print(f"{name} {step} loss {loss:.4f} {scores} {seconds:.0f} s", flush=True)
+            training[f"{name}_steps"] = step
+            save_model(arguments.out, average, describe(metrics, training))
+        model = copy.deepcopy(average)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,285 @@
+"""The proof on the very weights: poison what a zone must not depend on, and see it stay clean.
+
+    +-----------------------------------+
+    | poison                            |      The input outside the claimed dependency of a zone
+    |      +--------------------+       |      (the zone and its halo) is replaced, once by NaN and
+    |      | halo               |       |      once by other finite numbers, because some operators
+    |      |      +------+      |       |      hide NaN. The zone's output must be free of NaN and
+    |      |      | zone |      |       |      have the very bits of the pass without poison.
+    |      |      +------+      |       |
+    |      +--------------------+       |      This is done for zones inside the image, at its
+    |                                   |      edges and in its corners.
+    +-----------------------------------+
+
+The same with one F less of halo, on each side by itself, tells whether the halo is the least: there
+the poison should show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from time import perf_counter
+from types import EllipsisType
+
+import torch
+from torch import nn
+
+from exactile.errors import ModelError
+from exactile.geometry import Box, Halo, Interval, ceil_to
+from exactile.locality.analysis import Analysis
+from exactile.locality.modulepath import evaluation
+
+MAX_PIXELS = 1 << 19
+"""Most pixels of a test image; where the halo needs more, strips along each axis are used."""
+
+STRIP_WIDTH = 64
+"""Least side of a strip across its axis, in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneProof:
+    """What poisoning showed for one zone."""
+
+    extent: tuple[int, ...]
+    """Sides of the test image, in array order."""
+    zone: Box
+    """The zone, in output positions."""
+    dependency: Box
+    """The input that was left as it was."""
+    place: str
+    """`interior`, `edge` or `corner` of the image; `whole` if nothing is left to poison."""
+    clean: bool
+    """No NaN came through."""
+    equal_nan: bool
+    """Bit-equal to the pass without poison when the rest is NaN."""
+    equal_finite: bool
+    """Bit-equal to the pass without poison when the rest is other finite numbers."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the zone depends on nothing outside its claim, as far as poison can tell."""
+        return self.clean and self.equal_nan and self.equal_finite
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What poisoning showed for a network: numbers for the certificate of a run."""
+
+    zones: tuple[ZoneProof, ...]
+    """Every zone that was tried."""
+    minimal: tuple[tuple[bool | None, bool | None], ...]
+    """Per axis, for the low and the high side: whether one F less of halo already shows the
+    poison. None where there is no halo to take away."""
+    passes: int
+    """Forward passes made."""
+    seconds: float
+    """Time they took."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether every zone stayed clean and bit-equal."""
+        return all(zone.holds for zone in self.zones)
+
+
+@dataclass
+class Subject:
+    """The network on one test image, with the clean output to compare with."""
+
+    module: nn.Module
+    image: torch.Tensor
+    other: torch.Tensor
+    clean: torch.Tensor
+    passes: int = 1
+
+    def poisoned(self, kept: Box, poison: torch.Tensor) -> torch.Tensor:
+        """Return the output when everything but `kept` is taken from `poison`."""
+        image = poison.clone()
+        inside = pixels(kept)
+        image[inside] = self.image[inside]
+        self.passes += 1
+        output: torch.Tensor = self.module(image)
+        return output
+
+    def compare(self, zone: Box, kept: Box) -> tuple[bool, bool, bool]:
+        """Return (free of NaN, bit-equal under NaN, bit-equal under finite poison)."""
+        at = pixels(zone)
+        expected = self.clean[at]
+        with_nan = self.poisoned(kept, torch.full_like(self.image, torch.nan))[at]
+        with_finite = self.poisoned(kept, self.other)[at]
+        return (
+            not bool(torch.isnan(with_nan).any()),
+            same_bits(with_nan, expected),
+            same_bits(with_finite, expected),
+        )
+
+
+def pixels(box: Box) -> tuple[EllipsisType | slice, ...]:
+    """Return the index of a box in a tensor whose last axes are the image's."""
+    return (..., *(slice(axis.start, axis.stop) for axis in box.axes))
+
+
+def same_bits(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Whether two tensors hold the same bits: NaN equals NaN, and -0 differs from 0."""
+    if first.shape != second.shape or first.dtype != second.dtype:
+        return False
+    return torch.equal(
+        first.contiguous().view(-1).view(torch.uint8),
+        second.contiguous().view(-1).view(torch.uint8),
+    )
+
+
+def prove(
+    module: nn.Module,
+    analysis: Analysis,
+    channels: int,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+    max_pixels: int = MAX_PIXELS,
+) -> Proof:
+    """Poison what each of several zones of `module` must not depend on, and compare.
+
+    The module must be on `device` with floating weights of `dtype`; it takes (1, channels, *extent)
+    and returns one tensor. Its training flags are left as they were. The test image is noise, large
+    enough for an interior zone with poison all around; where that takes more than `max_pixels`,
+    a strip along each axis is used instead, which shows each axis by itself and no corners.
+
+    Raises `ModelError` where even the unpoisoned output holds NaN.
+    """
+    started = perf_counter()
+    generator = torch.Generator().manual_seed(seed)
+    zones: list[ZoneProof] = []
+    minimal: dict[tuple[int, int], bool] = {}
+    passes = 0
+    with evaluation(module), torch.inference_mode():
+        for extent, axes in test_images(analysis, max_pixels):
+            image, other = (
+                torch.randn((1, channels, *extent), generator=generator).to(device, dtype)
+                for _ in range(2)
+            )
+            subject = Subject(module, image, other * 100, module(image))
+            if bool(torch.isnan(subject.clean).any()):
+                raise ModelError(
+                    "the network returns NaN for a noise image, so poison would prove nothing; "
+                    "check its weights"
+                )
+            for zone in chosen_zones(analysis, extent, axes):
+                zones.append(judge(subject, analysis, axes, zone))
+            for axis in axes:
+                for side in (0, 1):
+                    if halo_sides(analysis.locality.halo[axis])[side] > 0:
+                        minimal[axis, side] = too_little(subject, analysis, axes, axis, side)
+            passes += subject.passes
+    return Proof(
+        zones=tuple(zones),
+        minimal=tuple(
+            (minimal.get((axis, 0)), minimal.get((axis, 1)))
+            for axis in range(len(analysis.locality.axes))
+        ),
+        passes=passes,
+        seconds=perf_counter() - started,
+    )
+
+
+def halo_sides(halo: Halo) -> tuple[int, int]:
+    """Return the two sides of a halo in order."""
+    return halo.low, halo.high
+
+
+def test_images(
+    analysis: Analysis, max_pixels: int
+) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Yield the sides of each test image, with the axes along which it shows zones."""
+    alignments = analysis.locality.alignment
+    # One zone with its halo, and one period of poison on both sides of it.
+    full = tuple(3 * axis.alignment + axis.halo.total for axis in analysis.locality.axes)
+    if prod(full) <= max_pixels:
+        yield full, tuple(range(len(full)))
+        return
+    narrow = tuple(ceil_to(STRIP_WIDTH, alignment) for alignment in alignments)
+    for axis, side in enumerate(full):
+        yield tuple(side if other == axis else narrow[other] for other in range(len(full))), (axis,)
+
+
+def zone_counts(analysis: Analysis, extent: tuple[int, ...]) -> tuple[int, ...]:
+    """Return how many whole zones of one period the output has on each axis."""
+    counts = []
+    for axis, side in enumerate(extent):
+        crop = analysis.crop_total[axis]
+        counts.append((side - crop) // analysis.locality.axes[axis].alignment)
+    return tuple(counts)
+
+
+def interior_zone(analysis: Analysis, axis: int) -> int:
+    """Return the index of the zone that has a period of poison below its halo."""
+    located = analysis.locality.axes[axis]
+    return located.halo.low // located.alignment + 1
+
+
+def chosen_zones(
+    analysis: Analysis, extent: tuple[int, ...], axes: tuple[int, ...]
+) -> Iterator[tuple[Interval, ...]]:
+    """Yield zones as intervals of zone indices: inside, at every edge and in every corner."""
+    choices = []
+    for axis, count in enumerate(zone_counts(analysis, extent)):
+        if axis in axes:
+            single = sorted({0, min(interior_zone(analysis, axis), count - 1), count - 1})
+            choices.append([Interval(index, index + 1) for index in single])
+        else:
+            choices.append([Interval(0, count)])
+    yield from product(*choices)
+
+
+def boxes(
+    analysis: Analysis, extent: tuple[int, ...], zone: tuple[Interval, ...]
+) -> tuple[Box, Box]:
+    """Return the zone in output positions and its dependency in input pixels."""
+    outputs, inputs = [], []
+    for axis, indices in enumerate(zone):
+        located = analysis.locality.axes[axis]
+        step = int(located.alignment * analysis.scale[axis])
+        outputs.append(Interval(indices.start * step, indices.stop * step))
+        pixels = Interval(indices.start * located.alignment, indices.stop * located.alignment)
+        inputs.append(pixels.grow(located.halo) & Interval(0, extent[axis]))
+    return Box(tuple(outputs)), Box(tuple(inputs))
+
+
+def judge(
+    subject: Subject, analysis: Analysis, axes: tuple[int, ...], zone: tuple[Interval, ...]
+) -> ZoneProof:
+    """Poison everything outside the zone's dependency and compare."""
+    extent = tuple(subject.image.shape[2:])
+    outputs, kept = boxes(analysis, extent, zone)
+    borders = sum(kept.axes[a].start == 0 or kept.axes[a].stop == extent[a] for a in axes)
+    place = "interior" if borders == 0 else "corner" if borders == len(extent) else "edge"
+    if kept == Box.of_shape(extent):
+        place = "whole"
+    return ZoneProof(extent, outputs, kept, place, *subject.compare(outputs, kept))
+
+
+def too_little(
+    subject: Subject, analysis: Analysis, axes: tuple[int, ...], axis: int, side: int
+) -> bool:
+    """Whether the interior zone shows the poison with one F less of halo on one side."""
+    extent = tuple(subject.image.shape[2:])
+    counts = zone_counts(analysis, extent)
+    zone = tuple(
+        Interval(interior_zone(analysis, other), interior_zone(analysis, other) + 1)
+        if other in axes
+        else Interval(0, counts[other])
+        for other in range(len(extent))
+    )
+    outputs, kept = boxes(analysis, extent, zone)
+    alignment = analysis.locality.axes[axis].alignment
+    less = list(kept.axes)
+    less[axis] = (
+        Interval(less[axis].start + alignment, less[axis].stop)
+        if side == 0
+        else Interval(less[axis].start, less[axis].stop - alignment)
+    )
+    clean, with_nan, with_finite = subject.compare(outputs, Box(tuple(less)))
+    return not (clean and with_nan and with_finite)

@@ -1,0 +1,291 @@
+"""Running a network on fake tensors while every tensor's reach is carried along.
+
+The network runs once, on tensors without data, under two modes: functionalisation, which turns
+every write into a tensor or into a view of it into an operator that returns a new tensor, and a
+dispatch mode, which sees each ATen operator, lets it compute shapes, and asks the operator's rule
+for the reach of its outputs. Eager modules, TorchScript and exported programs all pass here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import chain
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import nn
+from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+from exactile.locality.contraction import MATRICES, flattened
+from exactile.locality.dispatch import bind, joined, rule_for, shapes_only, unusable, writes_nothing
+from exactile.locality.modulepath import ModulePath, named_modules
+from exactile.locality.reach import Reach, constant, number, source
+from exactile.locality.refusal import Refusal, Refused
+from exactile.locality.registry import Call
+from exactile.locality.run import (
+    BATCH,
+    BATCH_AXIS,
+    RUN_ERRORS,
+    Failed,
+    Outputs,
+    Record,
+    RuleDefect,
+    Run,
+    Stopped,
+    drift,
+)
+
+
+class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Carries a reach beside every tensor; see the module's text."""
+
+    def __init__(
+        self, extent: tuple[int, ...], axis: int, path: ModulePath, earlier: Run | None
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.extent = extent
+        self.side = BATCH if axis == BATCH_AXIS else extent[axis]
+        self.path = path
+        self.earlier = earlier
+        self.records: list[Record] = []
+        self.refusals: dict[tuple[str, str], Refusal] = {}
+        self.diverged: Refusal | None = None
+        self.stopped = False
+        self.uneven = True
+        self.finished = False
+        self.defect: RuleDefect | None = None
+        self.failed: tuple[str, str] | None = None
+        self.reaches: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self.constants: dict[int, tuple[torch.Tensor, Reach]] = {}
+
+    def run(self, module: nn.Module, image: torch.Tensor) -> object:
+        """Run the module, and note that it has ended."""
+        output: object = module(image)
+        self.finished = True
+        return output
+
+    def result(
+        self, axis: int, shape: tuple[int, ...] | None = None, reach: Reach | None = None
+    ) -> Run:
+        """Return what was seen, with the output's shape and reach where there is one."""
+        return Run(
+            self.extent,
+            axis,
+            tuple(self.records),
+            tuple(self.refusals.values()),
+            self.diverged,
+            self.uneven,
+            shape,
+            reach,
+        )
+
+    def reach_of(self, tensor: torch.Tensor) -> Reach:
+        """Return the tensor's reach; one that was never seen is a weight or another constant."""
+        known: Reach | None = self.reaches.get(tensor)  # type: ignore[no-untyped-call]
+        if known is not None:
+            return known
+        if isinstance(tensor, FakeTensor):
+            # Every fake tensor is the image or comes out of a call above: never guess.
+            self.refuse("a tensor", "it appeared from nowhere, so what it depends on is not known")
+            self.stop()
+        if id(tensor) not in self.constants:
+            mark = number("constant", len(self.constants))
+            fresh = constant(tuple(tensor.shape), mark, even=False)
+            # The tensor is kept with it, so that its id cannot be given to another.
+            self.constants[id(tensor)] = tensor, fresh
+        return self.constants[id(tensor)][1]
+
+    def stop(self) -> NoReturn:
+        """End the run: what comes next needs values, or would be compared with something else."""
+        self.stopped = True
+        raise Stopped
+
+    def refuse(self, operator: str, reason: str, *, uneven: bool = False) -> None:
+        """Note a refusal once for each operator and module."""
+        self.uneven = self.uneven and uneven
+        key = operator, self.path.current
+        self.refusals.setdefault(key, Refusal(*key, reason))
+
+    def __torch_dispatch__(
+        self,
+        func: OpOverload,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run the operator on fake tensors and record the reach of its outputs."""
+        kwargs = kwargs or {}
+        operator = str(func.overloadpacket).replace("::", ".")
+        if self.finished and operator == "aten.copy_":
+            # Functionalisation writes back into the image what the network wrote into it.
+            return func(*args, **kwargs)
+        if operator.startswith("prim.") or operator in ("aten.sym_size", "aten.sym_numel"):
+            return func(*args, **kwargs)
+        arguments = bind(func, args, kwargs)
+        tensors = tuple(t for t in tree_leaves(arguments) if isinstance(t, torch.Tensor))
+        reaches = tuple(self.reach_of(tensor) for tensor in tensors)
+        reason = unusable(func, arguments, reaches)
+        if reason is not None:
+            self.refuse(operator, reason)
+            self.stop()
+        index = len(self.records)
+        before = self.same_call(operator, index)
+        harmless = writes_nothing(func, arguments)
+        try:
+            result = shapes_only(func, arguments)
+            if result is None:
+                result = func(*args, **kwargs)
+        except RUN_ERRORS:
+            self.failed = operator, self.path.current
+            call = Call(operator, arguments, tensors, (), number(index), reaches, None, None)
+            if operator in MATRICES and flattened(call):
+                self.refuse(
+                    operator,
+                    "a linear layer takes the flattened image, so every output depends on all "
+                    "positions and only one image size fits; use convolutions",
+                )
+                self.stop()
+            raise
+        outputs = tuple(t for t in tree_leaves(result) if isinstance(t, torch.Tensor))
+        if not outputs:
+            return result
+        call = Call(
+            operator,
+            arguments,
+            tensors,
+            outputs,
+            number(index),
+            reaches,
+            before.inputs if before else None,
+            before.outputs if before else None,
+        )
+        made = self.judge(func, call, harmless)
+        for output, reach in zip(outputs, made, strict=True):
+            self.reaches[output] = reach
+        self.records.append(
+            Record(
+                operator,
+                self.path.current,
+                tuple(tuple(tensor.shape) for tensor in tensors),
+                tuple(tuple(output.shape) for output in outputs),
+                drift(made[0], outputs[0].shape, self.side),
+                int(made[0].mark.flat[0]),
+            )
+        )
+        return result
+
+    def same_call(self, operator: str, index: int) -> Record | None:
+        """Return the record of this call in the earlier run."""
+        if self.earlier is None:
+            return None
+        records = self.earlier.records
+        if index >= len(records) or records[index].operator != operator:
+            self.diverged = Refusal(
+                operator,
+                self.path.current,
+                f"the network runs other operators at extent {self.extent} than at "
+                f"{self.earlier.extent}, so a tile is not treated as the whole image is; make its "
+                "code independent of the image's size",
+            )
+            self.stop()
+        return records[index]
+
+    def judge(self, func: OpOverload, call: Call, harmless: bool) -> tuple[Reach, ...]:
+        """Return the reach of each output: by the rule, or joined wholly after a refusal."""
+        try:
+            made = rule_for(func, call, harmless)(call)
+        except Refused as refused:
+            self.refuse(call.operator, refused.reason, uneven=refused.uneven)
+            return tuple(joined(call, output) for output in call.outputs)
+        except RUN_ERRORS as error:
+            # Kept from being taken for an error of the network.
+            self.defect = RuleDefect(f"the rule of {call.operator} failed: {error}")
+            raise self.defect from error
+        results = made if isinstance(made, tuple) else (made,)
+        for output, reach in zip(call.outputs, results, strict=True):
+            broadcast = np.broadcast_shapes(reach.shape, tuple(output.shape))
+            if output.numel() > 0 and broadcast != tuple(output.shape):
+                self.defect = RuleDefect(
+                    f"the rule of {call.operator} gave {reach.shape} for {tuple(output.shape)}"
+                )
+                raise self.defect
+        return results
+
+
+@contextmanager
+def quiet_logs() -> Iterator[None]:
+    """Keep torch from logging tracebacks of errors that are caught here."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = disabled
+
+
+def kind_of(module: nn.Module) -> tuple[torch.dtype, torch.device]:
+    """Return the type and the device of the network's weights; float32 on the CPU without any."""
+    for weight in chain(module.parameters(), module.buffers()):
+        if weight.is_floating_point():
+            return weight.dtype, weight.device
+    return torch.float32, torch.device("cpu")
+
+
+def trace(
+    module: nn.Module, channels: int, extent: tuple[int, ...], axis: int, earlier: Run | None = None
+) -> Run:
+    """Run `module` on a fake image of `extent` and return what it depends on along `axis`.
+
+    The image has shape (1, channels, *extent), or has a batch of `BATCH` images for `BATCH_AXIS`.
+    `earlier` is a run at smaller extents: the two together show which dimensions grow.
+
+    Raises `Failed` where the network cannot run on this image and `Outputs` where it does not
+    return one tensor.
+    """
+    path = ModulePath(named_modules(module))
+    tracer = Tracer(extent, axis, path, earlier)
+    reach: Reach | None = None
+    shape: tuple[int, ...] | None = None
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(quiet_logs())
+        # Fusion would hide the operators.
+        stack.enter_context(torch.jit.optimized_execution(False))  # type: ignore[attr-defined]
+        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        dtype, device = kind_of(module)
+        batch = BATCH if axis == BATCH_AXIS else 1
+        image = torch.empty((batch, channels, *extent), dtype=dtype, device=device)
+        stack.enter_context(path.followed())
+        stack.enter_context(tracer)
+        tracer.reaches[image] = source(image.shape, 0 if axis == BATCH_AXIS else 2 + axis)
+        try:
+            output = torch.func.functionalize(tracer.run)(module, image)
+        except Stopped:
+            pass
+        except RUN_ERRORS as error:
+            # TorchScript turns whatever is raised inside it into an error of its own.
+            if tracer.defect is not None:
+                raise tracer.defect from error
+            if tracer.stopped:
+                return tracer.result(axis)
+            operator, place = tracer.failed or ("model", path.current)
+            message = str(error).strip().splitlines() or [type(error).__name__]
+            raise Failed(Refusal(operator, place, message[0])) from error
+        else:
+            shape, reach = result_of(tracer, output)
+    return tracer.result(axis, shape, reach)
+
+
+def result_of(tracer: Tracer, output: object) -> tuple[tuple[int, ...], Reach]:
+    """Return shape and reach of the network's one output tensor."""
+    tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)]
+    if len(tensors) != 1:
+        raise Outputs(len(tensors))
+    return tuple(tensors[0].shape), tracer.reach_of(tensors[0])
