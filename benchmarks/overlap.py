@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from exactile.allocation import prepare
 from exactile.demo import make_slide
 from exactile.engine import Engine, limit_threads
 from exactile.images import Plane, open_source
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=8192, help="side of the slide in pixels")
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     arguments = parser.parse_args()
+    prepare()
     limit_threads(None)
     with tempfile.TemporaryDirectory() as temporary:
         images, results = Path(temporary) / "images", Path(temporary) / "results"

@@ -12,6 +12,7 @@ import torch
 from hypothesis import settings
 from numpy.typing import NDArray
 
+from exactile.allocation import prepare
 from exactile.engine import limit_threads
 from exactile.geometry import Box
 from exactile.images import ImageMetadata, OmeTiffSink, OutputImage, PhysicalSize
@@ -20,6 +21,7 @@ from exactile.models.unet import UNet
 
 SHARED = Path(__file__).parents[2] / "shared"
 
+prepare()
 limit_threads(None)
 # Other work on the machine must not fail a test.
 settings.register_profile("exactile", deadline=None)

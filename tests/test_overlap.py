@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from exactile.overlap import ahead
+from exactile.overlap import ahead, behind
 
 
 def test_items_come_in_order() -> None:
@@ -68,4 +68,49 @@ def test_a_failing_consumer_stops_the_stage() -> None:
 
     with pytest.raises(OSError, match="full"):
         consume()
+    assert threading.active_count() == before
+
+
+def test_items_put_behind_are_consumed_in_order_before_the_end() -> None:
+    seen: list[int] = []
+    with behind(seen.append, 2) as writer:
+        for i in range(100):
+            writer.put(i)
+    assert seen == list(range(100))
+
+
+def test_an_exception_behind_is_raised_by_a_later_put_or_at_the_end() -> None:
+    def fail(item: int) -> None:
+        if item == 3:
+            raise OSError("the disk is full")
+
+    def put(count: int) -> None:
+        with behind(fail, 2) as writer:
+            for i in range(count):
+                writer.put(i)
+
+    before = threading.active_count()
+    for count in (4, 5, 1000):
+        with pytest.raises(OSError, match="the disk is full"):
+            put(count)
+    assert threading.active_count() == before
+
+
+def test_an_exception_in_front_drops_what_waits_and_ends_the_thread() -> None:
+    before = threading.active_count()
+    seen = []
+
+    def slow(item: int) -> None:
+        time.sleep(0.05)
+        seen.append(item)
+
+    def put() -> None:
+        with behind(slow, 5) as writer:
+            for i in range(5):
+                writer.put(i)
+            raise ValueError("the network failed")
+
+    with pytest.raises(ValueError, match="the network failed"):
+        put()
+    assert len(seen) < 5
     assert threading.active_count() == before

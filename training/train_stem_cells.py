@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from exactile.allocation import prepare
 from exactile.geometry import Box
 from exactile.models.saving import save_model
 from exactile.models.unet import UNet
@@ -289,6 +290,7 @@ def main() -> None:
     parser.add_argument("--refine", type=int, default=800, help="steps with them frozen")
     parser.add_argument("--seed", type=int, default=20)
     arguments = parser.parse_args()
+    prepare()
     torch.manual_seed(arguments.seed)
     pairs, held_out = split(read_pairs(arguments.data))
     synthetic = synthetic_fields(6, 1024)

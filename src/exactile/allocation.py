@@ -1,15 +1,17 @@
 """How the process takes memory from the system: in large pages, and giving back what is free.
 
-A forward pass takes and gives back hundreds of megabytes for every layer. Two habits of the system
+A forward pass takes and gives back hundreds of megabytes at every layer. Two habits of the system
 stand in the way, on Linux; elsewhere nothing is changed.
 
-- Each fresh 4 kB page is a fault. PyTorch can ask for pages of 2 MB, but only if told so before its
+- Each fresh page of 4 kB is a fault. PyTorch can ask for pages of 2 MB, if it is told so before its
   first tensor.
-- The C library keeps freed blocks of up to 32 MB in heaps, one set for each thread, where long-lived
-  blocks pin them: memory grows with the length of the run. With a fixed limit, larger blocks go
-  straight back to the system.
+- The C library keeps freed blocks of up to 32 MB in heaps, some for each thread, where blocks that
+  live longer pin them: memory grows with the length of the run. With a fixed limit, larger blocks
+  go straight back to the system.
 
-Figures are in docs/results.
+Measured on two cores with the bundled model, windows of 1216 px, float32: 0.96 s a window without
+both, 0.43 s with large pages, 0.50 s with both; and 585 MB for images of 67 and of 201 Mpx alike
+with both, 979 and 1071 MB without the second, with a narrow network.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ _M_MMAP_THRESHOLD = -3
 
 
 def prepare() -> None:
-    """Set both for this process; call it before PyTorch is imported."""
+    """Set both for this process; to be called before the first tensor is made."""
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):

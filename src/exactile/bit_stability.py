@@ -2,12 +2,12 @@
 
 A library may sum a convolution in another order when the shape of its input changes, so that the
 same region of an image gets other last bits in a window than in a pass over the whole. That cannot
-be known from the network; it can be tried. The check runs noise once through a window and once
-through a LARGER window in which the same noise lies elsewhere on the F grid, and compares the part
-that depends on nothing outside the smaller one:
+be known from the network; it can be tried. The check runs noise once through a window of the plan
+and once through a window of ANOTHER SIZE, in which the same noise lies elsewhere on the F grid, and
+compares the part that depends on nothing outside the smaller of the two:
 
     larger   +--------------------------+
-             |   window  +---------+    |      compared: the window less the halo
+             |   smaller +---------+    |      compared: the smaller one less the halo
              |           | ::::::: |    |
              |           +---------+    |
              +--------------------------+
@@ -16,6 +16,7 @@ that depends on nothing outside the smaller one:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -24,8 +25,9 @@ from exactile.engine import Engine
 from exactile.geometry import Box, Interval, floor_to
 from exactile.tiling import STABLE_COARSEST_SIDE, AxisPlan, Plan
 
-LARGEST_SIDE_OVER_F = 2 * STABLE_COARSEST_SIDE
-"""A check window need not be longer than this many F: feature maps beyond it behave alike."""
+AMPLE_COARSEST_PIXELS = (2 * STABLE_COARSEST_SIDE) ** 2
+"""Windows whose coarsest feature map has as many pixels are compared with smaller ones, which costs
+less; others with larger ones, since those of half their side may go through other kernels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class BitStability:
     """How many labels differ."""
     window: tuple[int, ...]
     """The window's shape."""
-    larger: tuple[int, ...]
+    other: tuple[int, ...]
     """The shape of the window it was compared with."""
 
     def sentence(self) -> str:
@@ -52,59 +54,77 @@ class BitStability:
         window = " x ".join(map(str, self.window))
         if not self.compared:
             return f"exact: each image is one window ({window}), which is the whole-image pass"
-        larger = " x ".join(map(str, self.larger))
+        other = " x ".join(map(str, self.other))
         if self.equal:
             return (
-                f"bit-stable: {self.compared:,} logits of a {window} window are the same bits "
-                f"inside a {larger} window"
+                f"bit-stable: {self.compared:,} logits have the same bits in windows of {window} "
+                f"and of {other}"
             )
         return (
-            f"NOT bit-stable here: {self.different:,} of {self.compared:,} logits of a {window} "
-            f"window differ inside a {larger} window, by at most {self.largest_difference:.1e} of "
+            f"NOT bit-stable here: {self.different:,} of {self.compared:,} logits differ between "
+            f"windows of {window} and of {other}, by at most {self.largest_difference:.1e} of "
             f"their standard deviation; {self.labels_different} labels differ"
         )
 
 
 def check_bit_stability(engine: Engine, tiling: Plan, channels: int) -> BitStability:
-    """Compare a window of `tiling` with a larger one around it, on seeded noise.
+    """Compare a window of `tiling` with a window of another size, on seeded noise.
 
     Windows that are the whole image are the reference pass itself: nothing is run for them.
     """
     if tiling.count == 1:
         return BitStability(True, 0, 0, 0.0, 0, tiling.window, tiling.window)
-    larger = tuple(_larger(axis) for axis in tiling.axes)
-    placed = tuple(
-        floor_to((big - axis.window) // 2, axis.locality.alignment)
-        for big, axis in zip(larger, tiling.axes, strict=True)
+    other = _other_shape(tiling)
+    small, large = sorted((tiling.window, other), key=prod)
+    place = Box(
+        tuple(
+            Interval(start, start + length)
+            for axis, length, longer in zip(tiling.axes, small, large, strict=True)
+            for start in [floor_to((longer - length) // 2, axis.locality.alignment)]
+        )
     )
-    inner = Box(tuple(_own(axis) for axis in tiling.axes))
-    noise = np.random.default_rng(0).standard_normal((1, channels, *larger), dtype=np.float32)
-    window = Box.of_shape(tiling.window).shift(placed)
-    cut = np.ascontiguousarray(noise[window.slices])
-    a = engine.logits(cut)[inner.slices]
-    b = engine.logits(noise)[inner.shift(placed).slices]
+    own = Box(tuple(_own(axis, length) for axis, length in zip(tiling.axes, small, strict=True)))
+    noise = np.random.default_rng(0).standard_normal((1, channels, *large), dtype=np.float32)
+    a = engine.logits(np.ascontiguousarray(noise[place.slices]))[own.slices]
+    b = engine.logits(noise)[own.shift(place.start).slices]
     with torch.inference_mode():
-        difference = (a - b).abs()
         return BitStability(
             equal=torch.equal(a, b),
             compared=a.numel(),
             different=int((a != b).sum()),
-            largest_difference=float(difference.max() / b.std()) if a.numel() else 0.0,
+            largest_difference=float((a - b).abs().max() / b.std()),
             labels_different=int((a.argmax(1) != b.argmax(1)).sum()),
             window=tiling.window,
-            larger=larger,
+            other=other,
         )
 
 
+def _other_shape(tiling: Plan) -> tuple[int, ...]:
+    """Return half the window where that is ample, else a larger one."""
+    coarsest = prod(axis.window // axis.locality.alignment for axis in tiling.axes)
+    halves = tuple(_half(axis) for axis in tiling.axes)
+    has_own = all(_own(axis, n).length for axis, n in zip(tiling.axes, halves, strict=True))
+    if coarsest >= AMPLE_COARSEST_PIXELS and has_own:
+        return halves
+    return tuple(_larger(axis) for axis in tiling.axes)
+
+
+def _half(axis: AxisPlan) -> int:
+    if axis.window == axis.extent:
+        return axis.extent
+    return floor_to(axis.window // 2, axis.locality.alignment)
+
+
 def _larger(axis: AxisPlan) -> int:
-    """Return a longer side to compare with: the whole extent where that is not far away."""
+    """Return a longer side: the whole extent where that is not far away."""
     step = axis.locality.alignment
-    enough = min(2 * axis.window, LARGEST_SIDE_OVER_F * step)
+    enough = min(2 * axis.window, 2 * STABLE_COARSEST_SIDE * step)
     return min(axis.extent, max(axis.window + 4 * step, enough))
 
 
-def _own(axis: AxisPlan) -> Interval:
-    """Return the part of a window that depends on nothing outside it."""
+def _own(axis: AxisPlan, length: int) -> Interval:
+    """Return the part of a window of `length` that depends on nothing outside it."""
     if axis.window == axis.extent:
-        return Interval(0, axis.window)
-    return Interval(axis.locality.halo.low, axis.window - axis.locality.halo.high)
+        return Interval(0, length)
+    halo = axis.locality.halo
+    return Interval(halo.low, max(halo.low, length - halo.high))

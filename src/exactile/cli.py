@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from exactile import __version__
+from exactile.allocation import prepare
 from exactile.errors import ExactileError, SettingsError
 
 app = typer.Typer(
@@ -48,6 +49,7 @@ def main() -> None:
             signal.signal(number, _stop)
     try:
         _log_to_stderr(os.environ.get("POLUS_LOG", ""))
+        prepare()
         app(args=plain_booleans(sys.argv[1:]))
     except ExactileError as error:
         logger.error("%s", error)

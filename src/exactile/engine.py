@@ -105,10 +105,24 @@ def finish(logits: Tensor, output_type: OutputType) -> NDArray[np.uint8] | NDArr
     """
     with torch.inference_mode():
         if output_type == "labels":
-            result = logits.argmax(dim=0, keepdim=True).to(torch.uint8)
+            result = _first_largest(logits)[None]
         elif output_type == "probabilities":
             result = logits.softmax(dim=0)
         else:
             result = logits
         array: NDArray[np.uint8] | NDArray[np.float32] = result.contiguous().cpu().numpy()
         return array
+
+
+def _first_largest(logits: Tensor) -> Tensor:
+    """Return for each pixel of `logits` (classes, Y, X) the first of its largest classes.
+
+    It is argmax, which reduces over a strided axis: on CPU that took 70 ms for two classes of
+    1024 x 1024 pixels, the comparisons take 4 ms.
+    """
+    labels = torch.zeros_like(logits[0], dtype=torch.uint8)
+    largest = logits[0]
+    for index in range(1, len(logits)):
+        labels.masked_fill_(logits[index] > largest, index)
+        largest = torch.maximum(largest, logits[index])
+    return labels

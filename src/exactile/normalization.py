@@ -150,5 +150,7 @@ def normalize(pixels: NDArray[Any], statistics: tuple[Statistics, ...]) -> NDArr
         [s.deviation if s.deviation > LEAST_DEVIATION else 1.0 for s in statistics],
         dtype=np.float32,
     ).reshape(shape)
-    result: NDArray[np.float32] = (pixels.astype(np.float32) - mean) / scale
+    result = pixels.astype(np.float32)
+    result -= mean
+    result /= scale
     return result

@@ -3,6 +3,7 @@
 The three stages overlap, each at most `DEPTH` zones ahead of the next:
 
     read_windows  --2-->  run_windows  --2-->  sink.write
+     (a thread)          (this thread)          (a thread)
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from exactile.geometry import Box, Interval
 from exactile.images.sink import Sink
 from exactile.images.source import Plane, Source
 from exactile.normalization import Statistics, normalize
-from exactile.overlap import ahead
+from exactile.overlap import ahead, behind
 from exactile.padding import reflect
 from exactile.tiling import Plan, Tile
 
@@ -69,13 +70,18 @@ def segment_plane(
         NetworkError: if the network cannot be run.
         OutputError: if the sink cannot be written.
     """
+
+    def write(item: tuple[Box, NDArray[Any]]) -> None:
+        zone, pixels = item
+        sink.write(image.plane, zone, pixels)
+        advance(zone.size)
+
     with (
         ahead(read_windows(image, tiling), DEPTH) as windows,
-        ahead(run_windows(image, tiling, engine, output_type, windows), DEPTH) as zones,
+        behind(write, DEPTH) as writer,
     ):
-        for zone, pixels in zones:
-            sink.write(image.plane, zone, pixels)
-            advance(zone.size)
+        for item in run_windows(image, tiling, engine, output_type, windows):
+            writer.put(item)
 
 
 def read_windows(

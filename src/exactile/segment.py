@@ -66,7 +66,7 @@ class Job:
     tile: int
     """Side of the windows in pixels."""
     checked: dict[tuple[int, ...], BitStability] = field(default_factory=dict)
-    """What the check found, by window and larger window, so that it runs once for each."""
+    """What the check found, by window and extent, so that it runs once for each."""
 
     def bit_stability(self, tiling: Plan, path: Path) -> BitStability:
         """Return what the check finds for windows of `tiling`; it runs once for each shape.
