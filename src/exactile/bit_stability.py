@@ -25,9 +25,10 @@ from exactile.engine import Engine
 from exactile.geometry import Box, Interval, floor_to
 from exactile.tiling import STABLE_COARSEST_SIDE, AxisPlan, Plan
 
-AMPLE_COARSEST_PIXELS = (2 * STABLE_COARSEST_SIDE) ** 2
-"""Windows whose coarsest feature map has as many pixels are compared with smaller ones, which costs
-less; others with larger ones, since those of half their side may go through other kernels."""
+AMPLE_PIXELS = 512 * 512
+"""A window is compared with one of half its side, which costs little, if that one still has as many
+pixels, and a coarsest feature map that is not small either. Otherwise with a larger one: windows
+below that may go through other kernels, on which the run does not depend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +102,11 @@ def check_bit_stability(engine: Engine, tiling: Plan, channels: int) -> BitStabi
 
 def _other_shape(tiling: Plan) -> tuple[int, ...]:
     """Return half the window where that is ample, else a larger one."""
-    coarsest = prod(axis.window // axis.locality.alignment for axis in tiling.axes)
     halves = tuple(_half(axis) for axis in tiling.axes)
-    has_own = all(_own(axis, n).length for axis, n in zip(tiling.axes, halves, strict=True))
-    if coarsest >= AMPLE_COARSEST_PIXELS and has_own:
+    sides = list(zip(tiling.axes, halves, strict=True))
+    coarsest = prod(half // axis.locality.alignment for axis, half in sides)
+    ample = prod(halves) >= AMPLE_PIXELS and coarsest >= STABLE_COARSEST_SIDE**2
+    if ample and all(_own(axis, half).length for axis, half in sides):
         return halves
     return tuple(_larger(axis) for axis in tiling.axes)
 
