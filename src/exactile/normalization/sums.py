@@ -1,4 +1,4 @@
-"""Whole-image z-score, from statistics that are streamed over the image block by block.
+"""Mean and deviation of an image from sums over its blocks.
 
 The sums of integer images are exact integers, so the order of reading cannot matter. Floating
 images are summed in float64 over fixed blocks in a fixed order.
@@ -6,30 +6,19 @@ images are summed in float64 over fixed blocks in a fixed order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import product
 from math import sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exactile.errors import ImageError
-from exactile.geometry import Box, Interval
-from exactile.images.source import Plane, Source
-
-LEAST_DEVIATION = 1.0
-"""At or below this standard deviation only the mean is subtracted (NIST's reference code)."""
-
-LARGEST = 2.0**126
-"""No pixel may be further from zero: differences of such pixels fit into float32."""
-
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Mean and population standard deviation of one channel of one plane."""
+    """Mean and population standard deviation of the pixels of one channel, or of all."""
 
     mean: float
     deviation: float
@@ -104,53 +93,12 @@ class FloatMoments:
         return Statistics(self.mean, sqrt(self.squares / self.count))
 
 
-def statistics_of_blocks(blocks: Iterator[NDArray[Any]]) -> Statistics:
-    """Return the statistics of all pixels of `blocks`, one block in memory at a time."""
-    first = next(blocks)
-    kind = FloatMoments if first.dtype.kind == "f" else IntegerSums
-    sums: Any = kind.of(first)
+def channel_statistics(blocks: Iterable[NDArray[Any]]) -> tuple[Statistics, ...]:
+    """Return the statistics of each channel of `blocks` (C, ...), one block in memory at a time."""
+    sums: list[Any] = []
     for block in blocks:
-        sums = sums + kind.of(block)
-    result: Statistics = sums.statistics()
-    return result
-
-
-def image_statistics(source: Source, plane: Plane, channel: int) -> Statistics:
-    """Return the statistics of one channel of one plane, read chunk by chunk.
-
-    Raises:
-        ImageError: if pixels are NaN, infinite or too large, or the plane cannot be read.
-    """
-    return statistics_of_blocks(_blocks(source, plane, channel))
-
-
-def _blocks(source: Source, plane: Plane, channel: int) -> Iterator[NDArray[Any]]:
-    sides = zip(source.shape, source.chunk, strict=True)
-    for axes in product(*(Interval(0, side).split(step) for side, step in sides)):
-        box = Box(axes)
-        pixels = source.read(plane, (channel,), box)[0]
-        # NaN is not within either.
-        if pixels.dtype.kind == "f" and not (within := np.abs(pixels) <= LARGEST).all():
-            bad = np.argwhere(~within)
-            y, x = bad[0] + box.start
-            raise ImageError(
-                f"{source.path}: the pixel at y={y}, x={x} (plane t={plane.t}, z={plane.z}, "
-                f"channel {channel}) is {pixels[tuple(bad[0])]}, and {len(bad) - 1} more near it "
-                f"are not finite or beyond {LARGEST:.1e}; the network and the statistics of the "
-                "whole image need finite float32 pixels: replace them first"
-            )
-        yield pixels
-
-
-def normalize(pixels: NDArray[Any], statistics: tuple[Statistics, ...]) -> NDArray[np.float32]:
-    """Return the z-score in float32 of `pixels` (C, Y, X), with the statistics of each channel."""
-    shape = (-1,) + (1,) * (pixels.ndim - 1)
-    mean = np.array([s.mean for s in statistics], dtype=np.float32).reshape(shape)
-    scale = np.array(
-        [s.deviation if s.deviation > LEAST_DEVIATION else 1.0 for s in statistics],
-        dtype=np.float32,
-    ).reshape(shape)
-    result = pixels.astype(np.float32)
-    result -= mean
-    result /= scale
-    return result
+        kind = FloatMoments if block.dtype.kind == "f" else IntegerSums
+        found = [kind.of(channel) for channel in block]
+        # Not added to empty sums: that would round the moments of a first block once more.
+        sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
+    return tuple(s.statistics() for s in sums)

@@ -1,0 +1,97 @@
+"""The steps that act on each pixel by itself, in float32.
+
+A pixel gets the same bits whatever array it comes in. IEEE arithmetic gives that for free, the
+exponential does not: PyTorch's CPU kernels take another one for the last elements of an array, and
+differ there in the last bit (seen in `torch.sigmoid` and `torch.softmax`). numpy's vectors cover
+those elements too.
+"""
+
+from __future__ import annotations
+
+from typing import Any, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exactile.processing import (
+    After,
+    Clip,
+    Linear,
+    Pointwise,
+    Sigmoid,
+    Softmax,
+    Standardize,
+    Threshold,
+)
+
+Values = NDArray[np.float32]
+
+
+def normalize(pixels: NDArray[Any], steps: tuple[Pointwise, ...]) -> Values:
+    """Return `pixels` (C, ...) in float32, after `steps`: a fresh contiguous array.
+
+    The conversion to float32 comes first: integers beyond 2^24 and float64 are rounded by it.
+    """
+    return apply(steps, pixels)
+
+
+def apply(steps: tuple[After, ...], pixels: NDArray[Any]) -> Values:
+    """Return what `steps`, in their order, make of `pixels` (C, ...): a fresh float32 array."""
+    values = pixels.astype(np.float32, order="C")
+    for step in steps:
+        _apply_to(values, step)
+    return values
+
+
+def _apply_to(values: Values, step: After) -> None:
+    """Replace `values` (C, ...) by what `step` makes of them."""
+    match step:
+        case Standardize(mean, deviation):
+            values -= _by_channel(mean, values)
+            values /= _by_channel(deviation, values)
+        case Linear(gain, offset):
+            values *= _by_channel(gain, values)
+            values += _by_channel(offset, values)
+        case Clip(low, high):
+            if low is not None:
+                np.maximum(values, np.float32(low), out=values)
+            if high is not None:
+                np.minimum(values, np.float32(high), out=values)
+        case Threshold(thresholds):
+            np.greater(values, _by_channel(thresholds, values), out=values)
+        case Sigmoid():
+            np.negative(values, out=values)
+            _exponential(values)
+            values += np.float32(1)
+            np.divide(np.float32(1), values, out=values)
+        case Softmax():
+            _softmax(values)
+        case _:
+            assert_never(step)
+
+
+def _by_channel(numbers: tuple[float, ...], values: Values) -> Values:
+    """Return `numbers`, one for all channels or one for each, to be combined with (C, ...)."""
+    return np.array(numbers, np.float32).reshape((-1,) + (1,) * (values.ndim - 1))
+
+
+def _exponential(values: Values) -> None:
+    """Replace `values` by their exponential, infinity where float32 cannot hold it."""
+    with np.errstate(over="ignore"):
+        np.exp(values, out=values)
+
+
+def _softmax(values: Values) -> None:
+    """Softmax over the first axis, each sum from the first channel to the last.
+
+    Channel by channel it takes a fifth of the time of numpy's reductions over that axis.
+    """
+    largest = values[0].copy()
+    for channel in values[1:]:
+        np.maximum(largest, channel, out=largest)
+    values -= largest
+    _exponential(values)
+    total = values[0].copy()
+    for channel in values[1:]:
+        total += channel
+    values /= total

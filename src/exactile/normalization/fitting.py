@@ -1,0 +1,84 @@
+"""Fills in the numbers of normalisation steps that need statistics of the whole image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exactile.images.source import Plane, Source
+from exactile.normalization.blocks import Pixels, pixels_of_array, pixels_of_plane
+from exactile.normalization.percentiles import percentiles
+from exactile.normalization.sums import channel_statistics
+from exactile.processing import Before, Measured, Pointwise, ScaleRange, Standardize
+
+
+def fit(
+    steps: tuple[Before, ...], source: Source, plane: Plane, channels: tuple[int, ...]
+) -> tuple[Pointwise, ...]:
+    """Return `steps` with the numbers measured on `channels` of one plane of `source`.
+
+    A measured step becomes a `Standardize` with one mean and one deviation for each channel, or one
+    for all. It is measured on what the steps before it make of the image, so each takes passes of
+    its own over the plane: one for a z-score or the extremes, for percentiles one up to 16 bits,
+    two up to 32, four for float64. Where no step is measured, floating pixels are still gone
+    through once, to refuse early what is not finite.
+
+    Raises:
+        ImageError: if pixels are NaN, infinite or too large, before or after a step, or if the
+            plane cannot be read.
+    """
+    pixels = pixels_of_plane(source, plane, channels)
+    if pixels.dtype.kind == "f" and not any(isinstance(step, Measured) for step in steps):
+        for _ in pixels.blocks():
+            pass
+    return fit_pixels(steps, pixels)
+
+
+def fit_array(
+    steps: tuple[Before, ...], pixels: NDArray[Any], chunk: tuple[int, ...] | None = None
+) -> tuple[Pointwise, ...]:
+    """Return `steps` with the numbers measured on `pixels` (C, Y, X) in memory, taken as finite.
+
+    They are those that `fit` measures on a file of these pixels; for the z-score of floating pixels
+    only if `chunk` (Y, X) is the file's, else up to rounding in float64.
+    """
+    return fit_pixels(steps, pixels_of_array(pixels, chunk))
+
+
+def fit_pixels(steps: tuple[Before, ...], pixels: Pixels) -> tuple[Pointwise, ...]:
+    """Return `steps` with the numbers measured on `pixels`."""
+    fitted: tuple[Pointwise, ...] = ()
+    for step in steps:
+        if isinstance(step, Measured):
+            step = _measure(step, pixels.after(fitted))
+        fitted = (*fitted, step)
+    return fitted
+
+
+def _measure(step: Measured, pixels: Pixels) -> Standardize:
+    """Return the step with the numbers of `pixels`, as the steps before it left them."""
+    if step.scope == "image":
+        pixels = pixels.together()
+    if isinstance(step, ScaleRange):
+        pairs = percentiles(pixels, (step.low, step.high))
+        return Standardize(
+            mean=tuple(low for low, _ in pairs),
+            deviation=tuple(_divisor(high - low + step.epsilon) for low, high in pairs),
+        )
+    statistics = channel_statistics(pixels.blocks())
+    return Standardize(
+        mean=tuple(s.mean for s in statistics),
+        deviation=tuple(
+            1.0
+            if step.least is not None and s.deviation <= step.least
+            else _divisor(s.deviation + step.epsilon)
+            for s in statistics
+        ),
+    )
+
+
+def _divisor(spread: float) -> float:
+    """Return `spread`, or 1 where float32 holds it as zero: such pixels are all equal there."""
+    return spread if np.float32(spread) != 0 else 1.0

@@ -1,0 +1,158 @@
+"""Exact percentiles of an image in bounded memory, by radix selection.
+
+Every dtype is mapped to unsigned keys in the same order. A first pass counts the leading 16 bits of
+all keys; each further pass counts the next 16 bits of those keys alone that share their leading
+bits with an order statistic that is wanted. One pass does for 8 and 16 bits, two for 32, four for
+64. Counts are exact, so neither blocks nor the order of reading matter.
+
+Between two order statistics the value is interpolated as numpy does it ("linear", method 7 of
+Hyndman and Fan, 1996), in the same float64 arithmetic: what is returned equals
+`numpy.percentile(pixels.astype(numpy.float64), q)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import floor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exactile.normalization.blocks import Pixels
+
+DIGIT = 16
+"""Bits of the keys that a pass counts."""
+
+PIECE = 2**18
+"""Pixels that are counted at once: their keys stay in the processor's cache."""
+
+Counts = dict[int, NDArray[np.int64]]
+"""How many keys there are with each digit, by the bits that lead up to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """An order statistic of which the leading bits are known."""
+
+    prefix: int
+    rank: int
+    """Its rank, from 0, among the keys with that prefix."""
+
+    def narrowed(self, counts: Counts, width: int) -> _Place:
+        """Return the place with the next `width` bits, from the counts of their digits."""
+        upto = np.cumsum(counts[self.prefix])
+        digit = int(np.searchsorted(upto, self.rank, side="right"))
+        below = int(upto[digit - 1]) if digit else 0
+        return _Place(self.prefix << width | digit, self.rank - below)
+
+
+def percentiles(pixels: Pixels, wanted: tuple[float, ...]) -> tuple[tuple[float, ...], ...]:
+    """Return for each channel the percentiles `wanted`, each from 0 to 100, in that order.
+
+    Memory beside a block: half a MiB for each channel and each order statistic, two of which make a
+    percentile. Zero comes without a sign.
+
+    Raises:
+        ImageError: if the pixels cannot be read.
+    """
+    if set(wanted) <= {0, 100}:
+        return tuple(tuple(high if q else low for q in wanted) for low, high in _extremes(pixels))
+    between = [_neighbours(pixels.count, q) for q in wanted]
+    ranks = {rank for low, high, _ in between for rank in (low, high)}
+    return tuple(
+        tuple(_interpolate(value[low], value[high], fraction) for low, high, fraction in between)
+        for value in _order_statistics(pixels, ranks)
+    )
+
+
+def _extremes(pixels: Pixels) -> list[tuple[float, float]]:
+    """Return the least and the largest value of each channel."""
+    found: list[tuple[Any, Any]] = []
+    for block in pixels.blocks():
+        here = [(channel.min(), channel.max()) for channel in block]
+        pairs = zip(found or here, here, strict=True)
+        found = [(min(a, c), max(b, d)) for (a, b), (c, d) in pairs]
+    return [(_unsigned_zero(float(low)), _unsigned_zero(float(high))) for low, high in found]
+
+
+def _neighbours(count: int, q: float) -> tuple[int, int, float]:
+    """Return the ranks around percentile `q` of `count` values, and how far it is between them."""
+    position = (count - 1) * (q / 100)
+    low = min(floor(position), count - 1)
+    return low, min(low + 1, count - 1), position - low
+
+
+def _interpolate(low: float, high: float, fraction: float) -> float:
+    """Return the value at `fraction` of the way from `low` to `high`, rounded as numpy does."""
+    difference = high - low
+    if fraction < 0.5:
+        return low + difference * fraction
+    return high - difference * (1 - fraction)
+
+
+def _order_statistics(pixels: Pixels, ranks: set[int]) -> list[dict[int, float]]:
+    """Return for each channel the values at `ranks` (from 0) of its pixels in ascending order."""
+    bits = 8 * pixels.dtype.itemsize
+    width = min(DIGIT, bits)
+    places = [{rank: _Place(0, rank) for rank in ranks} for _ in range(pixels.channels)]
+    for shift in range(bits - width, -1, -width):
+        prefixes = [{place.prefix for place in found.values()} for found in places]
+        counts = _count(pixels, prefixes, shift, width)
+        places = [
+            {rank: place.narrowed(count, width) for rank, place in found.items()}
+            for found, count in zip(places, counts, strict=True)
+        ]
+    return [
+        {rank: _value(place.prefix, pixels.dtype) for rank, place in found.items()}
+        for found in places
+    ]
+
+
+def _count(pixels: Pixels, prefixes: list[set[int]], shift: int, width: int) -> list[Counts]:
+    """Count, for each channel and each of its prefixes, the digits of `width` bits at `shift`."""
+    counts = [{prefix: np.zeros(1 << width, np.int64) for prefix in of} for of in prefixes]
+    leading = shift + width == 8 * pixels.dtype.itemsize
+    for block in pixels.blocks():
+        for count, channel in zip(counts, block.reshape(len(block), -1), strict=True):
+            for start in range(0, channel.size, PIECE):
+                shifted = _keys(channel[start : start + PIECE]) >> shift
+                above = None if leading else shifted >> width
+                for prefix, digits in count.items():
+                    inside = shifted if above is None else shifted[above == prefix]
+                    # The bits above the digit are those of the prefix.
+                    inside = (inside & ((1 << width) - 1)).astype(np.intp)
+                    digits += np.bincount(inside, minlength=1 << width)
+    return counts
+
+
+def _keys(values: NDArray[Any]) -> NDArray[Any]:
+    """Return unsigned integers in the order of `values` (N,): booleans, integers or finite floats.
+
+    Signed integers: the sign bit turned. Floats: all bits turned where negative, else the sign bit
+    alone; -0.0 comes just before 0.0.
+    """
+    unsigned = np.dtype(f"u{values.dtype.itemsize}")
+    bits = values.view(unsigned)
+    sign = unsigned.type(1 << (8 * unsigned.itemsize - 1))
+    if values.dtype.kind == "f":
+        negative = bits >> unsigned.type(8 * unsigned.itemsize - 1)
+        bits = bits ^ (np.negative(negative) | sign)
+    elif values.dtype.kind == "i":
+        bits = bits ^ sign
+    return bits
+
+
+def _value(key: int, dtype: np.dtype[Any]) -> float:
+    """Return the value whose key is `key`, exactly."""
+    bits = 8 * dtype.itemsize
+    sign, turned = 1 << (bits - 1), (1 << bits) - 1
+    if dtype.kind == "f":
+        key ^= sign if key & sign else turned
+    elif dtype.kind == "i":
+        key ^= sign
+    return _unsigned_zero(float(np.array(key, f"u{dtype.itemsize}").view(dtype)))
+
+
+def _unsigned_zero(value: float) -> float:
+    return value + 0.0
