@@ -1,6 +1,7 @@
 """Runs windows through a network on a device.
 
-Float32 means float32: TF32 stays off, and only deterministic algorithms run on a GPU.
+Float32 means float32: TF32 stays off, and only deterministic algorithms run on a GPU. On a CPU the
+operators whose sums depend on the size of the window are replaced (`exactile.fixed_order`).
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from exactile.errors import SettingsError
+from exactile.fixed_order import fixed_order
 
 Precision = Literal["float32", "bfloat16"]
-OutputType = Literal["labels", "probabilities", "logits"]
 
 DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -35,8 +36,8 @@ class Engine:
     precision: Precision
 
     def logits(self, windows: NDArray[np.float32]) -> Tensor:
-        """Return float32 logits (N, classes, Y, X) on the device, of `windows` (N, C, Y, X)."""
-        with torch.inference_mode():
+        """Return the network's float32 output (N, classes, Y, X) on the device for `windows`."""
+        with torch.inference_mode(), fixed_order(self.device):
             x = torch.from_numpy(windows).to(self.device, DTYPES[self.precision])
             result: Tensor = self.network(x.contiguous(memory_format=torch.channels_last))
             return result.to(torch.float32, memory_format=torch.contiguous_format)
@@ -95,34 +96,3 @@ def limit_threads(value: str | None) -> None:
             f"NUM_THREADS={value}: is not a number of threads; use 1 to {MOST_THREADS}"
         )
     torch.set_num_threads(int(value))
-
-
-def finish(logits: Tensor, output_type: OutputType) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """Return what is written for `logits` (classes, Y, X): (1, Y, X) labels, else (classes, Y, X).
-
-    Labels are uint8 class numbers, the lowest where several are equal; probabilities and logits
-    are float32.
-    """
-    with torch.inference_mode():
-        if output_type == "labels":
-            result = _first_largest(logits)[None]
-        elif output_type == "probabilities":
-            result = logits.softmax(dim=0)
-        else:
-            result = logits
-        array: NDArray[np.uint8] | NDArray[np.float32] = result.contiguous().cpu().numpy()
-        return array
-
-
-def _first_largest(logits: Tensor) -> Tensor:
-    """Return for each pixel of `logits` (classes, Y, X) the first of its largest classes.
-
-    It is argmax, which reduces over a strided axis: on CPU that took 70 ms for two classes of
-    1024 x 1024 pixels, the comparisons take 4 ms.
-    """
-    labels = torch.zeros_like(logits[0], dtype=torch.uint8)
-    largest = logits[0]
-    for index in range(1, len(logits)):
-        labels.masked_fill_(logits[index] > largest, index)
-        largest = torch.maximum(largest, logits[index])
-    return labels
