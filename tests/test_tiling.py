@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import pairwise, product
 
 import numpy as np
@@ -10,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exactile.errors import PlanError
-from exactile.geometry import AxisLocality, Halo, Interval, Locality
+from exactile.geometry import AxisLocality, Halo, Interval, Locality, ceil_to
 from exactile.locality.unet import unet_locality
 from exactile.tiling import WRITER_TILE, Plan, auto_tile, least_tile, plan
 
 PUBLISHED = unet_locality(depth=4, convolutions=2)
+SCALES = (Fraction(1), Fraction(2), Fraction(1, 2), Fraction(1, 4), Fraction(3, 2))
 
 
 @st.composite
@@ -89,6 +91,42 @@ def test_volumes_are_planned_like_planes(tiling: Plan) -> None:
     first = next(iter(tiling.tiles()))
     assert first.zone in first.window
     assert len(first.window.shape) == 3
+
+
+@st.composite
+def shrinking_plans(draw: st.DrawFn) -> Plan:
+    """Plans for networks that crop by valid convolutions, or scale, or both."""
+    step = draw(st.sampled_from([1, 2, 4, 8]))
+    scale = draw(st.sampled_from([s for s in SCALES if (step * s).denominator == 1]))
+    unit = step * scale.denominator
+    crop = Halo(*(draw(st.integers(0, 3)) * unit for _ in range(2)))
+    low = draw(st.integers(0, 4)) * step
+    high = draw(st.integers(0, 4)) * step + ceil_to(crop.total, step)
+    axis = AxisLocality(step, Halo(low, high), scale, crop)
+    locality = Locality((axis, axis))
+    tile = least_tile(locality) + draw(st.integers(0, 300))
+    sides = st.integers(crop.total + step, 2000)
+    return plan((draw(sides), draw(sides)), locality, tile)
+
+
+@given(shrinking_plans())
+def test_zones_of_smaller_and_scaled_outputs_lie_in_the_output_of_their_windows(
+    tiling: Plan,
+) -> None:
+    for axis in tiling.axes:
+        locality, zones = axis.locality, axis.zones()
+        assert zones[0].start == 0
+        assert zones[-1].stop >= axis.kept > zones[-1].start
+        assert all(a.stop == b.start for a, b in pairwise(zones))
+        for zone in zones:
+            window = axis.window_of(zone)
+            first = zone.start // locality.step * locality.alignment
+            last = ceil_to(zone.stop, locality.step) // locality.step * locality.alignment
+            assert window.start <= first - locality.halo.low or window.start == 0
+            assert window.stop >= last + locality.halo.high or window.stop == axis.extent
+            origin = axis.origin_of(window)
+            given = Interval(origin, origin + locality.output_length(window.length))
+            assert zone in given
 
 
 def test_a_writer_tile_is_finished_before_the_next_is_begun() -> None:

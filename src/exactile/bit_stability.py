@@ -85,9 +85,10 @@ def check_bit_stability(engine: Engine, tiling: Plan, channels: int) -> BitStabi
         )
     )
     own = Box(tuple(_own(axis, length) for axis, length in zip(tiling.axes, small, strict=True)))
+    origin = tuple(a.origin_of(side) for a, side in zip(tiling.axes, place.axes, strict=True))
     noise = np.random.default_rng(0).standard_normal((1, channels, *large), dtype=np.float32)
     a = engine.logits(np.ascontiguousarray(noise[place.slices]))[own.slices]
-    b = engine.logits(noise)[own.shift(place.start).slices]
+    b = engine.logits(noise)[own.shift(origin).slices]
     with torch.inference_mode():
         return BitStability(
             equal=torch.equal(a, b),
@@ -106,7 +107,9 @@ def _other_shape(tiling: Plan) -> tuple[int, ...]:
     sides = list(zip(tiling.axes, halves, strict=True))
     coarsest = prod(half // axis.locality.alignment for axis, half in sides)
     ample = prod(halves) >= AMPLE_PIXELS and coarsest >= STABLE_COARSEST_SIDE**2
-    if ample and all(_own(axis, half).length for axis, half in sides):
+    if ample and all(
+        _own(axis, half).length and half >= axis.locality.least for axis, half in sides
+    ):
         return halves
     return tuple(_larger(axis) for axis in tiling.axes)
 
@@ -125,8 +128,9 @@ def _larger(axis: AxisPlan) -> int:
 
 
 def _own(axis: AxisPlan, length: int) -> Interval:
-    """Return the part of a window of `length` that depends on nothing outside it."""
+    """Return the part of the output for `length` pixels that depends on nothing outside them."""
+    locality = axis.locality
     if axis.window == axis.extent:
-        return Interval(0, length)
-    halo = axis.locality.halo
-    return Interval(halo.low, max(halo.low, length - halo.high))
+        return Interval(0, locality.output_length(length))
+    low, high = locality.halo.low, length - locality.halo.high
+    return Interval(int(low * locality.scale), int(max(low, high) * locality.scale))

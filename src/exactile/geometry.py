@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
+from fractions import Fraction
+from math import ceil, prod
 from types import EllipsisType
 
 
@@ -155,18 +156,53 @@ class AxisLocality:
 
     An output zone that starts and ends on multiples of `alignment` (counted from the image's
     origin) depends on the zone itself and on `halo` around it, and on nothing else.
+
+    Zones are counted in output positions: the zone of the positions from i * step to (i + 1) * step
+    depends on the pixels from i * F - halo.low to (i + 1) * F + halo.high.
     """
 
     alignment: int
     """F, the period of the network's translation behaviour, in pixels."""
     halo: Halo
     """What a zone needs beyond itself, in pixels; multiples of `alignment`."""
+    scale: Fraction = Fraction(1)
+    """Output positions for each input pixel."""
+    crop: Halo = Halo(0, 0)
+    """Input pixels at both ends that have no output: what valid convolutions take away."""
+    least: int = 1
+    """Smallest window that the network was seen to treat as described, in pixels."""
 
     def __post_init__(self) -> None:
         if self.alignment < 1:
             raise ValueError(f"alignment F must be at least 1, not {self.alignment}")
         if self.halo.low % self.alignment or self.halo.high % self.alignment:
             raise ValueError(f"{self.halo} is not made of multiples of F = {self.alignment}")
+        if (self.alignment * self.scale).denominator != 1:
+            raise ValueError(
+                f"F = {self.alignment} px hold no whole number of output positions at a scale of "
+                f"{self.scale}"
+            )
+
+    @property
+    def step(self) -> int:
+        """Output positions in a period of F pixels."""
+        return int(self.alignment * self.scale)
+
+    def pad(self, side: int) -> int:
+        """Return `side` rounded up to a multiple of F: the extent that the network sees."""
+        return ceil_to(side, self.alignment)
+
+    def output_length(self, extent: int) -> int:
+        """Return how many positions the network gives for `extent` pixels, at least 0."""
+        return max(0, int((extent - self.crop.total) * self.scale))
+
+    def kept_length(self, side: int) -> int:
+        """Return how many output positions lie inside an image of `side` pixels.
+
+        Position p lies at pixel crop.low + p / scale.
+        """
+        inside = max(0, ceil((side - self.crop.low) * self.scale))
+        return min(inside, self.output_length(self.pad(side)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +228,8 @@ class Locality:
 
     def pad(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return `shape` rounded up to multiples of F: the extent that the network sees."""
-        return tuple(
-            ceil_to(side, axis.alignment) for side, axis in zip(shape, self.axes, strict=True)
-        )
+        return tuple(axis.pad(side) for side, axis in zip(shape, self.axes, strict=True))
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the size of the output for an image of `shape`: the positions inside the image."""
+        return tuple(axis.kept_length(side) for side, axis in zip(shape, self.axes, strict=True))

@@ -13,18 +13,21 @@ extent a window is therefore moved inwards, on the F grid, instead of shrunk or 
 
 At the extent's own edges the network pads as it would in a pass over the whole image.
 
+Zones are counted in positions of the output, windows in pixels of the padded image. For most
+networks both are the same; valid convolutions make the output smaller, strides scale it.
+
 Everything here is arithmetic on whole numbers; nothing is read and nothing is run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, product
 from math import lcm, prod
 
 from exactile.errors import PlanError
-from exactile.geometry import AxisLocality, Box, Interval, Locality, floor_to
+from exactile.geometry import AxisLocality, Box, Interval, Locality, ceil_to, floor_to
 
 WRITER_TILE = 1024
 """Side of the tiles in the files that are written; zones fit them where F allows."""
@@ -42,14 +45,20 @@ class Tile:
     """One forward pass: what is run, and the part of it that is kept."""
 
     zone: Box
-    """The part of the output this pass is responsible for, in the padded image."""
+    """The part of the output this pass is responsible for."""
     window: Box
     """The part of the padded image that goes through the network."""
+    origin: tuple[int, ...]
+    """Position in the output of the first one that the window gives."""
 
     @property
     def crop(self) -> Box:
-        """The zone in the window's own coordinates."""
-        return self.zone.relative_to(self.window)
+        """The zone in the coordinates of the window's own output."""
+        return self.zone.shift(tuple(-start for start in self.origin))
+
+    def cut_to(self, whole: Box) -> Tile:
+        """Return the pass with that part of its zone which is inside `whole`."""
+        return replace(self, zone=self.zone & whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +70,29 @@ class AxisPlan:
     window: int
     """Length of every window; a multiple of F, at most `extent`."""
     zone: int
-    """Length of every zone but the last; a multiple of F."""
+    """Length of every zone but the last, in output positions; a multiple of F times the scale."""
+    kept: int
+    """Output positions that lie inside the image."""
     locality: AxisLocality
+
+    def zones(self) -> list[Interval]:
+        """Return the zones; those beyond the image's end are left out."""
+        whole = Interval(0, self.locality.output_length(self.extent))
+        return [zone for zone in whole.split(self.zone) if zone.start < self.kept]
 
     def blocks(self) -> list[list[Interval]]:
         """Return the zones, those that start in the same writer tile together."""
-        zones = Interval(0, self.extent).split(self.zone)
-        return [list(block) for _, block in groupby(zones, lambda z: z.start // WRITER_TILE)]
+        return [list(b) for _, b in groupby(self.zones(), lambda z: z.start // WRITER_TILE)]
 
     def window_of(self, zone: Interval) -> Interval:
         """Return the window that holds `zone` and its halo, moved inwards at the edges."""
-        start = min(max(zone.start - self.locality.halo.low, 0), self.extent - self.window)
+        first = zone.start // self.locality.step * self.locality.alignment
+        start = min(max(first - self.locality.halo.low, 0), self.extent - self.window)
         return Interval(start, start + self.window)
+
+    def origin_of(self, window: Interval) -> int:
+        """Return the output position of the first one that `window` gives."""
+        return int(window.start * self.locality.scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +102,11 @@ class Plan:
     shape: tuple[int, ...]
     """The image's own size, in array order."""
     axes: tuple[AxisPlan, ...]
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """The size of the output."""
+        return tuple(axis.kept for axis in self.axes)
 
     @property
     def extent(self) -> tuple[int, ...]:
@@ -101,7 +126,7 @@ class Plan:
     @property
     def count(self) -> int:
         """Number of forward passes."""
-        return prod(-(-axis.extent // axis.zone) for axis in self.axes)
+        return prod(-(-axis.kept // axis.zone) for axis in self.axes)
 
     @property
     def computed_ratio(self) -> float:
@@ -116,13 +141,23 @@ class Plan:
         """
         for block in product(*(axis.blocks() for axis in self.axes)):
             for zones in product(*block):
-                windows = (a.window_of(z) for a, z in zip(self.axes, zones, strict=True))
-                yield Tile(Box(tuple(zones)), Box(tuple(windows)))
+                yield self.tile(Box(zones))
+
+    def tile(self, zone: Box) -> Tile:
+        """Return the pass for `zone`, one of the plan's own."""
+        sides = list(zip(self.axes, zone.axes, strict=True))
+        windows = tuple(axis.window_of(side) for axis, side in sides)
+        origin = tuple(axis.origin_of(w) for axis, w in zip(self.axes, windows, strict=True))
+        return Tile(zone, Box(windows), origin)
 
 
 def least_tile(locality: Locality) -> int:
     """Return the smallest window side that leaves a zone on every axis."""
-    return max(axis.alignment + axis.halo.total for axis in locality.axes)
+    return max(_least_window(axis) for axis in locality.axes)
+
+
+def _least_window(axis: AxisLocality) -> int:
+    return max(axis.alignment + axis.halo.total, axis.pad(axis.least))
 
 
 def auto_tile(locality: Locality) -> int:
@@ -133,9 +168,9 @@ def auto_tile(locality: Locality) -> int:
     """
     grid = lcm(WRITER_TILE, *locality.alignment)
     halo = max(h.total for h in locality.halo)
-    stable = STABLE_COARSEST_SIDE * max(locality.alignment)
+    enough = max(STABLE_COARSEST_SIDE * max(locality.alignment), least_tile(locality))
     zone = grid
-    while zone + halo < stable or (zone / (zone + halo)) ** len(locality.axes) < WORTHWHILE:
+    while zone + halo < enough or (zone / (zone + halo)) ** len(locality.axes) < WORTHWHILE:
         zone += grid
     return zone + halo
 
@@ -148,15 +183,22 @@ def plan(shape: tuple[int, ...], locality: Locality, tile: int) -> Plan:
     feature maps, which kernels treat differently, are avoided.
 
     Raises:
-        PlanError: if `tile` leaves no zone between the halos on an axis that needs several.
+        PlanError: if `tile` leaves no zone between the halos on an axis that needs several, or the
+            network's valid convolutions leave nothing of such an image.
     """
+    if 0 in locality.output_shape(shape):
+        raise PlanError(
+            f"an image of {' x '.join(map(str, shape))} px is too small for this network: its "
+            f"convolutions take {' x '.join(str(a.crop.total) for a in locality.axes)} px away at "
+            "the edges; use larger images"
+        )
     extent = locality.pad(shape)
     sides = _window_sides(extent, tile)
     return Plan(
         shape,
         tuple(
             _plan_axis(length, side, axis, tile, locality)
-            for length, side, axis in zip(extent, sides, locality.axes, strict=True)
+            for length, side, axis in zip(shape, sides, locality.axes, strict=True)
         ),
     )
 
@@ -191,25 +233,26 @@ def _root(value: int, degree: int) -> int:
 
 
 def _plan_axis(
-    extent: int, side: int, axis: AxisLocality, tile: int, locality: Locality
+    length: int, side: int, axis: AxisLocality, tile: int, locality: Locality
 ) -> AxisPlan:
+    extent, kept = axis.pad(length), axis.kept_length(length)
     window = floor_to(side, axis.alignment)
     if extent <= window:
-        return AxisPlan(extent, extent, extent, axis)
-    room = window - axis.halo.total
-    if room < axis.alignment:
+        return AxisPlan(extent, extent, ceil_to(kept, axis.step), kept, axis)
+    if window < _least_window(axis):
         raise PlanError(
             f"tile {tile} is too small for this network: its halo is {axis.halo.low} and "
             f"{axis.halo.high} px on the two sides, on a grid of F = {axis.alignment} px; "
             f"use at least {least_tile(locality)}, or --tileSize auto"
         )
-    return AxisPlan(extent, window, _zone_side(room, axis.alignment), axis)
+    periods = (window - axis.halo.total) // axis.alignment
+    return AxisPlan(extent, window, _zone_length(periods * axis.step, axis.step), kept, axis)
 
 
-def _zone_side(room: int, alignment: int) -> int:
+def _zone_length(room: int, step: int) -> int:
     """Return the longest zone within `room` that is on the F grid and fits the writer's tiles."""
-    grid = lcm(WRITER_TILE, alignment)
+    grid = lcm(WRITER_TILE, step)
     if room >= grid:
         return floor_to(room, grid)
     divisors = (d for d in range(min(room, WRITER_TILE), 0, -1) if WRITER_TILE % d == 0)
-    return next((d for d in divisors if d % alignment == 0), floor_to(room, alignment))
+    return next((d for d in divisors if d % step == 0), room)
