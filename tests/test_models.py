@@ -15,8 +15,10 @@ from safetensors.torch import load, save
 
 from exactile.engine import make_engine
 from exactile.errors import ModelError
+from exactile.geometry import Halo
 from exactile.locality.unet import unet_locality
 from exactile.models.card import CARD_NAME
+from exactile.models.formats.card import read_card
 from exactile.models.loading import BUNDLED, load_model
 from exactile.models.saving import WEIGHTS_NAME
 
@@ -69,9 +71,13 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert torch.equal(*logits)
     assert loaded.classes == ("class 0", "class 1", "class 2")
     assert loaded.channels == 2
-    assert loaded.locality == unet_locality(2, 1)
+    assert (loaded.locality.alignment, loaded.locality.halo) == ((4, 4), (Halo(12, 12),) * 2)
     content = (tmp_path / "model" / WEIGHTS_NAME).read_bytes()
-    assert loaded.sha256 == loaded.card.weights.sha256 == hashlib.sha256(content).hexdigest()
+    assert (
+        loaded.file.sha256
+        == read_card(tmp_path / "model" / CARD_NAME).weights.sha256
+        == hashlib.sha256(content).hexdigest()
+    )
 
 
 def test_a_loaded_network_is_for_evaluation(model: Path) -> None:
@@ -88,7 +94,7 @@ def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_folder_or_its_card_may_be_given(model: Path) -> None:
-    assert load_model(model).card == load_model(model / CARD_NAME).card
+    assert load_model(model).file.sha256 == load_model(model / CARD_NAME).file.sha256
 
 
 def test_weights_saved_in_half_precision_are_loaded_as_float32(model: Path) -> None:
@@ -101,13 +107,12 @@ def test_weights_saved_in_half_precision_are_loaded_as_float32(model: Path) -> N
 
 def test_the_bundled_model_is_the_default_and_whole() -> None:
     model = load_model()
-    assert model.card == load_model(BUNDLED).card
-    architecture = model.card.architecture
+    assert model.file.sha256 == load_model(BUNDLED).file.sha256
+    architecture = read_card(BUNDLED / CARD_NAME).architecture
     assert (architecture.channels, architecture.classes) == (1, 2)
     assert model.classes == ("background", "colony")
-    assert model.locality == unet_locality(
-        architecture.depth, architecture.convolutions, architecture.kernel_size
-    )
+    traced = unet_locality(architecture.depth, architecture.convolutions, architecture.kernel_size)
+    assert (model.locality.alignment, model.locality.halo) == (traced.alignment, traced.halo)
     noise = np.random.default_rng(0).standard_normal((1, 1, 64, 64), dtype=np.float32)
     logits = make_engine(model.network, torch.device("cpu"), "float32").logits(noise)
     assert logits.shape == (1, 2, 64, 64)
@@ -115,7 +120,7 @@ def test_the_bundled_model_is_the_default_and_whole() -> None:
 
 
 def test_the_bundled_model_is_small_and_says_where_it_comes_from() -> None:
-    card = load_model().card
+    card = read_card(BUNDLED / CARD_NAME)
     assert sum(path.stat().st_size for path in BUNDLED.iterdir()) < 8_000_000
     assert sorted(path.name for path in BUNDLED.iterdir()) == [CARD_NAME, card.weights.file]
     assert card.name == "stem-cell-colonies"
@@ -137,7 +142,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_card_is_named(tmp_path: Path) -> None:
-    refuse(tmp_path, r"model\.json: cannot be read .* --model takes a folder with model\.json")
+    refuse(tmp_path, r"is a folder without a description \(model\.json, .* name a model's file")
 
 
 @pytest.mark.parametrize("content", [b"", b"weights: 1\n", b"\x80\x04K\x01.", b'{"format": '])
@@ -158,7 +163,7 @@ def test_json_that_is_no_card_is_named(model: Path, content: str) -> None:
         ("format", "exactile-model-2", "format: "),
         ("license", None, "license: Field required"),
         ("colour", "blue", "colour: Extra inputs"),
-        ("architecture.name", "densenet", "architecture.name: Input should be 'unet'"),
+        ("architecture.name", "densenet", "architecture: Input tag 'densenet' found using 'name'"),
         ("architecture.depth", 0, "architecture.depth: "),
         ("architecture.depth", 40, "architecture.depth: "),
         ("architecture.classes", 1, "architecture.classes: "),
@@ -208,7 +213,7 @@ def test_a_pickle_is_never_unpickled(model: Path, tmp_path: Path) -> None:
 
     path = tmp_path / "weights.pt"
     torch.save({"weights": Trap()}, path)
-    refuse(path, "is not a model card: it is not JSON")
+    refuse(path, "is a pickled Python object")
     replace_weights(model, path.read_bytes())
     refuse(model, "is not a safetensors file")
     assert not (tmp_path / "sprung").exists()

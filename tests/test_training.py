@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from exactile.models.loading import BUNDLED, load_model
+from exactile.models.card import CARD_NAME
+from exactile.models.formats.card import read_card
+from exactile.models.loading import BUNDLED
 
 SCRIPT = Path(__file__).parents[1] / "training" / "train_stem_cells.py"
 
@@ -20,7 +22,7 @@ def test_a_few_steps_of_both_stages_give_a_model_like_the_bundled_one(
     command = [sys.executable, str(SCRIPT), "--data", str(shared / "data/stem_cells")]
     command += ["--out", str(tmp_path), "--steps", "12", "--refine", "3"]
     subprocess.run(command, check=True)
-    made, bundled = load_model(tmp_path).card, load_model(BUNDLED).card
+    made, bundled = read_card(tmp_path / CARD_NAME), read_card(BUNDLED / CARD_NAME)
     assert made.architecture == bundled.architecture
     assert made.training["refine_steps"] == 3
     assert set(made.metrics) == set(bundled.metrics)

@@ -5,7 +5,7 @@ A model is a folder with `model.json`, a card as below, and the safetensors file
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -16,14 +16,18 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class UNetArchitecture(_Strict):
-    """The arguments of `exactile.models.unet.UNet`."""
+class _Network(_Strict):
+    dimensions: ClassVar[int] = 2
+    """Spatial axes: 2 for planes, 3 for volumes."""
 
-    name: Literal["unet"]
+    name: str
     channels: Annotated[int, Field(ge=1)]
     """Input channels."""
     classes: Annotated[int, Field(ge=2, le=255)]
     """Output channels."""
+
+
+class _UNet(_Network):
     base_width: Annotated[int, Field(ge=1)]
     """Channels at the finest level; doubled at every level below."""
     depth: Annotated[int, Field(ge=1, le=8)]
@@ -32,6 +36,58 @@ class UNetArchitecture(_Strict):
     """Convolutions in each block."""
     kernel_size: Annotated[int, Field(ge=1)] = 3
     """Side of the convolutions, in pixels; odd."""
+
+
+class UNetArchitecture(_UNet):
+    """The arguments of `exactile.models.unet.UNet`."""
+
+    name: Literal["unet"]
+
+
+class UNet3dArchitecture(_UNet):
+    """The arguments of `exactile.models.unet3d.UNet3d`."""
+
+    dimensions: ClassVar[int] = 3
+
+    name: Literal["unet3d"]
+
+
+class FCDenseNetArchitecture(_Network):
+    """The arguments of `exactile.models.fc_densenet.FCDenseNet`."""
+
+    name: Literal["fc_densenet"]
+    layers: Literal[56, 67, 103]
+    """Which of the published networks."""
+    first_width: Annotated[int, Field(ge=1)] = 48
+    """Channels of the first convolution."""
+    growth: Annotated[int, Field(ge=1)] | None = None
+    """New features of each dense layer; that of the published network unless given."""
+
+
+class SegNetArchitecture(_Network):
+    """The arguments of `exactile.models.segnet.SegNet`."""
+
+    name: Literal["segnet"]
+    base_width: Annotated[int, Field(ge=1)] = 64
+    """Channels at the finest level."""
+
+
+class FCNVGG16Architecture(_Network):
+    """The arguments of `exactile.models.fcn_vgg16.FCNVGG16`."""
+
+    name: Literal["fcn_vgg16"]
+    base_width: Annotated[int, Field(ge=1)] = 64
+    """Channels at the finest level."""
+
+
+Architecture = (
+    UNetArchitecture
+    | UNet3dArchitecture
+    | FCDenseNetArchitecture
+    | SegNetArchitecture
+    | FCNVGG16Architecture
+)
+"""The networks that are known by name."""
 
 
 class Weights(_Strict):
@@ -50,7 +106,7 @@ class Card(_Strict):
     name: str
     description: str
     version: str
-    architecture: UNetArchitecture
+    architecture: Annotated[Architecture, Field(discriminator="name")]
     normalization: Literal["zscore"]
     """`zscore`: each channel of the whole image, by its own mean and standard deviation."""
     classes: tuple[str, ...]

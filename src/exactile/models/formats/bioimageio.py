@@ -1,0 +1,246 @@
+"""Models of bioimage.io: a description with weights, as a folder or as a zip archive.
+
+The description is read by bioimageio.spec, which is kept from reading anything else: no address is
+fetched, no other file is opened. TorchScript weights are taken, else ONNX. Weights that need the
+code of their architecture are refused, for that code would have to be run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+from zipfile import ZipFile
+
+from torch import Tensor, nn
+
+from exactile.errors import ModelError
+from exactile.models.formats.bioimageio_steps import steps_after, steps_before
+from exactile.models.formats.bioimageio_tensor import Tensor as Described
+from exactile.models.formats.bioimageio_tensor import tensor_of
+from exactile.models.formats.content import (
+    EXPORT,
+    digest_of,
+    first_line,
+    open_archive,
+    read_content,
+    read_member,
+)
+from exactile.models.formats.onnx import onnx_network
+from exactile.models.formats.torchscript import input_of, torchscript_network
+from exactile.models.network_file import NetworkFile
+
+DESCRIPTIONS = ("bioimageio.yaml", "rdf.yaml")
+"""Names of a description, the usual one first."""
+
+RUN = ("torchscript", "onnx")
+"""Kinds of weights that are run, the preferred first."""
+
+
+class Reordered(nn.Module):
+    """A network whose axes are in another order than (N, channels, *extent)."""
+
+    def __init__(self, network: nn.Module, before: str, after: str) -> None:
+        """`before` and `after` are the letters of the network's own axes, in its order."""
+        super().__init__()
+        usual = "bc" + "".join(letter for letter in "zyx" if letter in before)
+        self.network = network
+        self.before = tuple(usual.index(letter) for letter in before)
+        self.after = tuple(after.index(letter) for letter in usual)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the output (N, outputs, *extent) for `image` (N, channels, *extent)."""
+        output: Tensor = self.network(image.permute(self.before))
+        return output.permute(self.after)
+
+
+class _Package:
+    """Where a description lies, and the files that it may name: those beside it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.archive: ZipFile | None = None
+        if path.is_dir():
+            found = described(sorted(entry.name for entry in path.iterdir()))
+            if found is None:
+                raise ModelError(f"{path}: holds no {DESCRIPTIONS[0]}; name a model's folder")
+            self.folder, self.name = path, found
+        elif path.suffix.lower() in (".yaml", ".yml"):
+            self.folder, self.name = path.parent, path.name
+        else:
+            self.archive = open_archive(read_content(path), str(path))
+            self.folder, self.name = path.parent, described(self.archive.namelist()) or ""
+            if not self.name:
+                raise ModelError(f"{path}: holds no {DESCRIPTIONS[0]}; name a model's archive")
+
+    def read(self, name: str, what: str) -> bytes:
+        """Return the bytes of the file `name`, which is relative to the description."""
+        relative = PurePosixPath(name)
+        if relative.is_absolute() or ".." in relative.parts or "\\" in name or ":" in name:
+            raise ModelError(f"{self.path}: {what} lies outside of the model ({name}); move it in")
+        if self.archive is None:
+            return read_content(self.folder / relative)
+        member = str(PurePosixPath(self.name).parent / relative)
+        if member not in self.archive.namelist():
+            raise ModelError(f"{self.path}: {what} is missing from the archive ({name})")
+        return read_member(self.archive, member, str(self.path))
+
+
+def described(names: list[str]) -> str | None:
+    """Return which of the members of an archive is a description, at its top or one folder down."""
+    for depth in (1, 2):
+        for wanted in DESCRIPTIONS:
+            for name in names:
+                parts = PurePosixPath(name).parts
+                if len(parts) == depth and f".{parts[-1]}".endswith(f".{wanted}"):
+                    return name
+    return None
+
+
+def load_bioimageio(path: Path) -> NetworkFile:
+    """Load the model at `path`: a folder with a description, a description, or a zip archive.
+
+    Raises:
+        ModelError: if description or weights are missing or damaged, or if the model cannot be
+            run exactly; the message names what prevents it.
+    """
+    package = _Package(path)
+    description = _description(package)
+    source = _only(description.inputs, "inputs", str(path))
+    result = _only(description.outputs, "outputs", str(path))
+    kind, content = _weights(package, description.weights)
+    weights = f"{path}: its {kind} weights"
+    if kind == "onnx":
+        folder = None if package.archive is not None else package.folder
+        network, channels, dimensions, digest = onnx_network(content, weights, folder)
+    else:
+        network, digest = torchscript_network(content, weights), digest_of(content)
+        channels, dimensions = input_of(network)
+    usual = "bc" + source.space
+    if (source.axes, result.axes) != (usual, usual):
+        network = Reordered(network, source.axes, result.axes).eval()
+    elif None not in (channels, source.channels) and channels != source.channels:
+        raise ModelError(
+            f"{path}: describes an input of {source.channels} channel(s), but its weights take "
+            f"{channels}; correct the description"
+        )
+    elif dimensions not in (None, len(source.space)):
+        raise ModelError(
+            f"{path}: describes an input of {len(source.space)} spatial axes, but its weights take "
+            f"{dimensions}; correct the description"
+        )
+    version = getattr(description, "version", None)
+    return NetworkFile(
+        name=str(description.name),
+        version="" if version is None else str(version),
+        format="bioimage.io",
+        network=network,
+        sha256=digest,
+        channels=channels if source.channels is None else source.channels,
+        dimensions=len(source.space),
+        classes=result.channel_names,
+        before=steps_before(source),
+        after=steps_after(result),
+        declared_halo=(
+            tuple(result.halo.get(letter, 0) for letter in source.space) if result.halo else None
+        ),
+    )
+
+
+def _description(package: _Package) -> Any:
+    """Return the description, checked by bioimageio.spec, of format 0.4 or 0.5."""
+    from bioimageio.spec import InvalidDescr, ValidationContext, build_description
+    from bioimageio.spec.utils import read_yaml
+
+    text = package.read(PurePosixPath(package.name).name, "its description")
+    try:
+        content = read_yaml(text.decode("utf-8"))
+    except Exception as error:
+        raise ModelError(
+            f"{package.path}: its description is not YAML ({first_line(error)}); copy it again"
+        ) from error
+    if not isinstance(content, dict) or content.get("type", "model") != "model":
+        raise ModelError(
+            f"{package.path}: its description is not one of a model; name the folder of a model"
+        )
+    _refuse_references(content, package.path)
+    root = package.folder if package.archive is None else package.archive
+    with ValidationContext(
+        root=root, file_name=package.name, perform_io_checks=False, log_warnings=False
+    ) as context:
+        description = build_description(
+            {str(key): value for key, value in content.items()},
+            context=context,
+            format_version="discover",
+        )
+    if isinstance(description, InvalidDescr):
+        errors = [e for detail in description.validation_summary.details for e in detail.errors]
+        first = errors[0] if errors else None
+        where = ".".join(filter(None, map(str, first.loc))) if first else "format_version"
+        said = first.msg if first else "is not known"
+        raise ModelError(
+            f"{package.path}: its description is not valid: {where or 'the whole'}: {said}; "
+            "correct it (bioimageio validate-format shows all errors)"
+        )
+    return description
+
+
+def _refuse_references(content: dict[Any, Any], path: Path) -> None:
+    """Refuse a description that names another: bioimageio.spec would fetch that one."""
+    inputs = content.get("inputs")
+    for tensor in inputs if isinstance(inputs, list) else []:
+        other = tensor.get("output_of") if isinstance(tensor, dict) else None
+        if other is not None:
+            raise ModelError(
+                f"{path}: takes the output of another model ({other}), and nothing is fetched; "
+                "name a model that takes images"
+            )
+
+
+def _only(tensors: Any, kind: str, what: str) -> Described:
+    if len(tensors) != 1:
+        names = ", ".join(str(getattr(t, "id", None) or t.name) for t in tensors)
+        raise ModelError(
+            f"{what}: describes {len(tensors)} {kind} ({names}), but networks of one input and "
+            "one output are run here; wrap the network and describe that"
+        )
+    name = getattr(tensors[0], "id", None) or tensors[0].name
+    return tensor_of(tensors[0], f"{what}: {kind[:-1]} {name}")
+
+
+def _weights(package: _Package, described_weights: Any) -> tuple[str, bytes]:
+    """Return kind and bytes of the preferred weights that are there, and check their digest."""
+    entries = {
+        kind: entry
+        for kind in type(described_weights).model_fields
+        if (entry := getattr(described_weights, kind)) is not None
+    }
+    reasons = []
+    for kind in RUN:
+        if kind not in entries:
+            continue
+        source = str(entries[kind].source)
+        if "://" in source:
+            reasons.append(f"its {kind} weights are an address ({source}), and nothing is fetched")
+            continue
+        content = package.read(source, f"the file of its {kind} weights")
+        said = entries[kind].sha256
+        if said is not None and digest_of(content) != str(said):
+            raise ModelError(
+                f"{package.path}: {source} has SHA-256 {digest_of(content)}, but the description "
+                f"says {said}; the file is damaged or belongs to another model: copy it again"
+            )
+        return kind, content
+    if reasons:
+        raise ModelError(
+            f"{package.path}: {reasons[0]}; download the whole model, with its weights, as a zip"
+        )
+    kinds = ", ".join(entries)
+    why = (
+        "a state dict needs the code of its architecture, which is never executed here"
+        if "pytorch_state_dict" in entries
+        else "they are of another framework"
+    )
+    raise ModelError(
+        f"{package.path}: has weights as {kinds} only, and {why}; add TorchScript weights to the "
+        f"description: {EXPORT}"
+    )

@@ -1,0 +1,146 @@
+"""Programs of `torch.export`: a graph of ATen operators with its weights, and the sizes it takes.
+
+What an export was made for is written in it: a program without dynamic sizes is refused at once,
+with the one size that it takes.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from exactile.errors import ModelError
+from exactile.models.formats.content import (
+    LOADING_ERRORS,
+    digest_of,
+    first_line,
+    prepared,
+    read_content,
+)
+from exactile.models.formats.exported_archive import harmless_archive
+from exactile.models.network_file import NetworkFile
+
+DYNAMIC = (
+    "export it again with dynamic sizes: torch.export.export(model.eval(), (image,), "
+    "dynamic_shapes=({2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC},))"
+)
+
+AXES = {4: "YX", 5: "ZYX"}
+"""Names of the spatial axes by the number of dimensions of the input."""
+
+ENOUGH = 1 << 15
+"""A program whose largest size is this or more counts as one that takes any."""
+
+
+def load_exported(path: Path) -> NetworkFile:
+    """Load the program that `torch.export.save` wrote to `path`.
+
+    Raises:
+        ModelError: if it cannot be loaded, has not one input and one output, only takes some
+            sizes, or would have to be executed to be loaded.
+    """
+    content = read_content(path)
+    program = _load(harmless_archive(content, str(path)), str(path))
+    shape = _input_shape(program, str(path))
+    _check_sizes(shape, program.range_constraints, str(path))
+    try:
+        network: nn.Module = program.module()
+    except LOADING_ERRORS as error:
+        raise ModelError(
+            f"{path}: its program cannot be run: {first_line(error)}; {DYNAMIC}"
+        ) from error
+    return NetworkFile(
+        name=path.stem,
+        version="",
+        format="torch.export",
+        network=prepared(network, str(path)),
+        sha256=digest_of(content),
+        channels=shape[1] if isinstance(shape[1], int) else None,
+        dimensions=len(shape) - 2,
+    )
+
+
+def _load(archive: bytes, what: str) -> torch.export.ExportedProgram:
+    try:
+        with _quiet("torch.export"):
+            return torch.export.load(io.BytesIO(archive))
+    except LOADING_ERRORS as error:
+        raise ModelError(
+            f"{what}: cannot be loaded as a program of torch.export: {first_line(error)}; export "
+            f"it again with torch {torch.__version__.partition('+')[0]}"
+        ) from error
+
+
+def _input_shape(program: torch.export.ExportedProgram, what: str) -> tuple[Any, ...]:
+    """Return the shape of the one input: numbers where sizes are fixed, symbols elsewhere."""
+    signature = program.graph_signature
+    inputs, outputs = signature.user_inputs, signature.user_outputs
+    if len(inputs) != 1:
+        raise ModelError(
+            f"{what}: takes {len(inputs)} inputs ({', '.join(map(str, inputs))}), but networks of "
+            "one image are run here; wrap it so that it takes the image alone, and export that"
+        )
+    if len(outputs) != 1:
+        raise ModelError(
+            f"{what}: returns {len(outputs)} tensors ({', '.join(map(str, outputs))}), but one is "
+            "segmented; wrap it so that it returns the one you want, and export that"
+        )
+    result = program.call_spec.out_spec
+    if result is not None and not result.is_leaf():
+        raise ModelError(
+            f"{what}: returns its tensor inside a {getattr(result.type, '__name__', 'container')}; "
+            "wrap it so that it returns the tensor itself, and export that"
+        )
+    node = next(node for node in program.graph.nodes if node.name == inputs[0])
+    shape = tuple(getattr(node.meta.get("val"), "shape", ()))
+    if len(shape) not in AXES:
+        raise ModelError(
+            f"{what}: takes {len(shape)} dimensions; export a network that takes (N, channels, Y, "
+            "X), or (N, channels, Z, Y, X)"
+        )
+    return shape
+
+
+def _check_sizes(shape: tuple[Any, ...], ranges: Any, what: str) -> None:
+    """Refuse a program that does not take every size along every spatial axis."""
+    extent = shape[2:]
+    if any(isinstance(side, int) for side in extent):
+        only = " x ".join(str(side) if isinstance(side, int) else "any" for side in extent)
+        raise ModelError(f"{what}: this export only takes {only} pixels; {DYNAMIC}")
+    if isinstance(shape[0], int) and shape[0] != 1:
+        raise ModelError(
+            f"{what}: this export only takes batches of {shape[0]} images; export it with a batch "
+            "of one"
+        )
+    expressions = [side.node.expr for side in extent]
+    for place, expression in enumerate(expressions):
+        most = expression.subs({s: ranges[s].upper for s in expression.free_symbols if s in ranges})
+        if most.is_Integer and int(most) < ENOUGH:
+            raise ModelError(
+                f"{what}: this export only takes up to {most} pixels along "
+                f"{AXES[len(shape)][place]}; export it again without a largest size"
+            )
+        for earlier in expressions[:place]:
+            if earlier.free_symbols & expression.free_symbols:
+                raise ModelError(
+                    f"{what}: this export only takes images whose sides depend on each other "
+                    f"({earlier} x {expression} pixels); {DYNAMIC}"
+                )
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep a logger from printing tracebacks of errors that are raised as well."""
+    logger = logging.getLogger(name)
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = disabled

@@ -1,0 +1,213 @@
+"""A copy of the archive that `torch.export.save` wrote in which nothing is left to execute.
+
+`torch.export.load` trusts its file: it unpickles parts of it, evaluates expressions about sizes
+as Python, looks functions up by name, loads compiled libraries and pastes names into code that it
+compiles. So the file is not given to it. A new archive is: with the same weights and the same
+graph, after every part was found to be what `torch.export.save` writes for a network of torch's own
+operators, and without the parts that describe where the graph came from.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import re
+from typing import Any
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
+
+import torch
+
+from exactile.errors import ModelError
+from exactile.models.formats.content import (
+    LOADING_ERRORS,
+    inner_name,
+    open_archive,
+    read_member,
+)
+
+MODEL = "models/model.json"
+CARRIED = ("data/weights/", "data/constants/", "data/sample_inputs/")
+FRAME = ("archive_format", "archive_version", "byteorder", "version", ".data/version")
+
+OPERATOR = re.compile(
+    r"torch\.ops\.(aten|prims)\.\w+\.\w+"
+    r"|torch\.ops\.higher_order\.(wrap_with_set_grad_enabled|wrap_with_autocast)"
+    r"|torch\.sym_(int|float|ite|max|min|not|sqrt|sum)"
+    r"|math\.(ceil|floor|trunc|sqrt)"
+    r"|_operator\.(add|sub|mul|floordiv|truediv|mod|pow|neg|pos|eq|ne|lt|le|gt|ge|and_|or_|not_"
+    r"|getitem)"
+)
+REACHES_FILES = re.compile(r"torch\.ops\.aten\.(save|from_file)\.")
+NAME = re.compile(r"[\w.+\-:@]*")
+PATH = re.compile(r"(weight|tensor)_\d+")
+SYMBOL = re.compile(r"[suz]+\d+|L|oo|int_oo|true|false|True|False")
+ARGUMENT = re.compile(r"\w+")
+
+FUNCTION = re.compile(
+    r"Symbol|Integer|Rational|Float|Add|Mul|Pow|Mod|Max|Min|Eq|Ne|Lt|Le|Gt|Ge|And|Or|Not"
+    r"|Equality|Unequality|StrictLessThan|LessThan|StrictGreaterThan|GreaterThan|FloorDiv"
+    r"|CeilDiv|CleanDiv|PythonMod|ModularIndexing|IntTrueDiv|FloatTrueDiv|CeilToInt|FloorToInt"
+    r"|TruncToInt|TruncToFloat|RoundToInt|ToFloat|Where|max|min"
+)
+"""Functions in the expressions about sizes."""
+
+NODES = (
+    ast.Expression,
+    ast.BinOp,
+    ast.UnaryOp,
+    ast.BoolOp,
+    ast.Compare,
+    ast.Call,
+    ast.keyword,
+    ast.Name,
+    ast.Attribute,
+    ast.Subscript,
+    ast.Constant,
+    ast.operator,
+    ast.unaryop,
+    ast.boolop,
+    ast.cmpop,
+    ast.expr_context,
+)
+"""Kinds of syntax in the expressions about sizes."""
+
+TREES = (None, "builtins.tuple", "builtins.list", "builtins.dict")
+"""Containers of arguments and results; others are looked up by name."""
+
+
+def harmless_archive(content: bytes, what: str) -> bytes:
+    """Return the archive in `content` without anything to execute; `what` names it in a refusal.
+
+    Raises:
+        ModelError: if it is damaged, or holds something else than a network's graph and weights.
+    """
+    archive = open_archive(content, what)
+    members = {inner_name(name): name for name in archive.namelist()}
+    if MODEL not in members:
+        raise ModelError(
+            f"{what}: is an archive of torch.export, but holds no {MODEL}; save one program with "
+            "torch.export.save of torch 2.8 or newer"
+        )
+    compiled = [name for name in members if name.startswith("data/aotinductor/")]
+    if compiled:
+        raise _unsafe(what, f"it holds compiled code ({compiled[0]})")
+    result = io.BytesIO()
+    with ZipFile(result, "w", ZIP_STORED) as copy:
+        for inner, name in members.items():
+            part = read_member(archive, name, what)
+            if inner == MODEL:
+                part = _harmless_program(part, what)
+            elif inner.startswith(CARRIED):
+                _check_data(inner, part, what)
+            elif inner not in FRAME:
+                continue
+            copy.writestr(ZipInfo(f"model/{inner}"), part)
+    return result.getvalue()
+
+
+def _harmless_program(part: bytes, what: str) -> bytes:
+    try:
+        program = json.loads(part)
+        _check_value(program, "", what)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{what}: its graph is damaged; export the network again") from error
+    return json.dumps(program).encode()
+
+
+def _check_value(value: Any, key: str, what: str) -> None:
+    """Check all strings of a program; where nodes describe their origin, empty that."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if name == "metadata":
+                value[name] = {}
+                continue
+            if not (NAME.fullmatch(name) or _is_arithmetic(name)):
+                raise _unsafe(what, f"a name is {name[:60]!r}")
+            _check_value(item, name, what)
+    elif isinstance(value, list):
+        for item in value:
+            _check_value(item, key, what)
+    elif isinstance(value, str) and key != "as_string":
+        # Strings given to operators stay strings; all others are read as something else.
+        _check_string(value, key, what)
+
+
+def _check_string(value: str, key: str, what: str) -> None:
+    if key in ("expr_str", "guards_code"):
+        if not _is_arithmetic(value):
+            raise _unsafe(what, f"an expression about sizes is {value[:60]!r}")
+    elif key in ("in_spec", "out_spec"):
+        _check_tree(json.loads(value), what)
+    elif key == "target":
+        if not OPERATOR.fullmatch(value) or REACHES_FILES.match(value):
+            raise _unsafe(what, f"it calls {value[:60]}, which is no operator of torch's networks")
+    elif not NAME.fullmatch(value):
+        raise _unsafe(what, f"a name is {value[:60]!r}")
+
+
+def _is_arithmetic(expression: str) -> bool:
+    """Whether an expression only computes with sizes."""
+    try:
+        tree = ast.parse(expression, mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    for node in ast.walk(tree):
+        if not isinstance(node, NODES):
+            return False
+        if isinstance(node, ast.Call) and not (
+            (isinstance(node.func, ast.Name) and FUNCTION.fullmatch(node.func.id))
+            or (isinstance(node.func, ast.Attribute) and node.func.attr == "size")
+        ):
+            return False
+        if isinstance(node, ast.Attribute) and node.attr != "size":
+            return False
+        if isinstance(node, ast.Name) and not (
+            FUNCTION.fullmatch(node.id) or SYMBOL.fullmatch(node.id)
+        ):
+            return False
+        if isinstance(node, ast.Constant) and not (
+            isinstance(node.value, (int, float))
+            or (isinstance(node.value, str) and ARGUMENT.fullmatch(node.value))
+        ):
+            return False
+    return True
+
+
+def _check_tree(tree: Any, what: str) -> None:
+    if isinstance(tree, list):
+        for item in tree:
+            _check_tree(item, what)
+    elif isinstance(tree, dict):
+        if tree.get("type") not in TREES:
+            raise _unsafe(what, f"it takes or returns a {str(tree.get('type'))[:60]}")
+        _check_tree(tree.get("children_spec", []), what)
+
+
+def _check_data(inner: str, part: bytes, what: str) -> None:
+    """Refuse what could not be loaded without executing it."""
+    name = inner.rpartition("/")[2]
+    if name.endswith(".json"):
+        try:
+            config = json.loads(part)["config"].values()
+            odd = [
+                str(entry["path_name"])
+                for entry in config
+                if entry["use_pickle"] or not PATH.fullmatch(entry["path_name"])
+            ]
+        except LOADING_ERRORS as error:
+            raise ModelError(f"{what}: {inner} is damaged; export the network again") from error
+        if odd:
+            raise _unsafe(what, f"{odd[0][:60]} is a pickled object")
+    elif name.endswith(".pt") and part:
+        try:
+            torch.load(io.BytesIO(part), map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise _unsafe(what, f"{inner} holds other pickled objects than tensors") from error
+
+
+def _unsafe(what: str, reason: str) -> ModelError:
+    return ModelError(
+        f"{what}: {reason}; loading it could execute code from the file, which is never done here: "
+        "export the network with torch.export.save from torch's own operators"
+    )

@@ -1,0 +1,192 @@
+"""TorchScript: a file that `torch.jit.save` wrote, with the network's code and its weights.
+
+The code in such a file is of TorchScript's own language, which torch interprets; no Python in it
+is run and no pickle is executed. What that language has to reach files is refused beforehand.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import torch
+from torch import nn
+
+from exactile.errors import ModelError
+from exactile.models.formats.content import (
+    LOADING_ERRORS,
+    digest_of,
+    first_line,
+    inner_name,
+    open_archive,
+    prepared,
+    read_content,
+    read_member,
+)
+from exactile.models.network_file import NetworkFile
+
+REACHES_FILES = re.compile(rb"\b(save|from_file)\b")
+"""The operators of TorchScript that write or read files: aten::save and aten::from_file."""
+
+CONVOLUTIONS = {
+    "aten::conv2d": 6,
+    "aten::conv3d": 6,
+    "aten::_convolution": 8,
+    "aten::_convolution_mode": 6,
+}
+"""Convolutions, with the place of their number of groups among the arguments."""
+
+KEEPS_CHANNELS = (
+    "aten::add",
+    "aten::sub",
+    "aten::mul",
+    "aten::div",
+    "aten::clamp",
+    "aten::to",
+    "aten::contiguous",
+    "aten::float",
+    "aten::pad",
+    "aten::reflection_pad2d",
+    "aten::reflection_pad3d",
+    "aten::replication_pad2d",
+    "aten::replication_pad3d",
+    "aten::constant_pad_nd",
+)
+"""Operators whose result has the channels of their first argument."""
+
+
+def load_torchscript(path: Path) -> NetworkFile:
+    """Load the TorchScript module at `path`.
+
+    Channels and dimensions are those of the convolution that takes the image; where none does so
+    directly, they are not known.
+
+    Raises:
+        ModelError: if it cannot be loaded, or has not one input and one output.
+    """
+    content = read_content(path)
+    network = torchscript_network(content, str(path))
+    channels, dimensions = input_of(network)
+    return NetworkFile(
+        name=path.stem,
+        version="",
+        format="TorchScript",
+        network=network,
+        sha256=digest_of(content),
+        channels=channels,
+        dimensions=dimensions,
+    )
+
+
+def torchscript_network(content: bytes, what: str) -> nn.Module:
+    """Return the module in `content`, ready to run; `what` names the file in a refusal.
+
+    Raises:
+        ModelError: as `load_torchscript` does.
+    """
+    archive = open_archive(content, what)
+    _refuse_access_to_files(archive, what)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", DeprecationWarning)
+            network: Any = torch.jit.load(  # type: ignore[no-untyped-call]
+                io.BytesIO(content), map_location="cpu"
+            )
+    except LOADING_ERRORS as error:
+        raise ModelError(
+            f"{what}: cannot be loaded as TorchScript: {_reason(error)}; copy it again, or save "
+            "it again with torch.jit.save"
+        ) from error
+    _check_signature(network, what)
+    return prepared(network, what)
+
+
+def input_of(network: nn.Module) -> tuple[int | None, int | None]:
+    """Return channels and spatial dimensions of the convolution that takes the image itself.
+
+    Element-wise arithmetic with it, casts and padding may come before. Both are None where there
+    is no such convolution.
+    """
+    graph: Any = network.inlined_graph
+    image = list(graph.inputs())[1].debugName()
+    same = {image}
+    for node in graph.nodes():
+        kind, inputs = node.kind(), list(node.inputs())
+        if not inputs or inputs[0].debugName() not in same:
+            continue
+        if kind in KEEPS_CHANNELS:
+            same.update(output.debugName() for output in node.outputs())
+        elif kind in CONVOLUTIONS:
+            weight = _tensor(network, inputs[1])
+            groups = inputs[CONVOLUTIONS[kind]].toIValue()
+            transposed = kind == "aten::_convolution" and inputs[6].toIValue() is not False
+            if weight is None or not isinstance(groups, int) or transposed:
+                return None, None
+            return weight.shape[1] * groups, weight.ndim - 2
+    return None, None
+
+
+def _tensor(network: nn.Module, value: Any) -> torch.Tensor | None:
+    """Return the weight that a value of the graph stands for: a constant, or an attribute."""
+    node, names = value.node(), []
+    while node.kind() == "prim::GetAttr":
+        names.append(node.s("name"))
+        node = next(node.inputs()).node()
+    found: Any = network if names else value.toIValue()
+    for name in reversed(names):
+        found = getattr(found, name, None)
+    return found if isinstance(found, torch.Tensor) else None
+
+
+def _refuse_access_to_files(archive: ZipFile, what: str) -> None:
+    for name in archive.namelist():
+        if not inner_name(name).startswith("code/") or name.endswith(".debug_pkl"):
+            continue
+        found = REACHES_FILES.search(read_member(archive, name, what))
+        if found:
+            raise ModelError(
+                f"{what}: its code names {found[0].decode()!r}, an operator that reaches files, "
+                "which a network has no need of; export the network without it"
+            )
+
+
+def _check_signature(network: Any, what: str) -> None:
+    """Refuse a module that does not map one tensor to one tensor."""
+    if not callable(getattr(network, "forward", None)):
+        raise ModelError(f"{what}: has no method forward; save the network itself")
+    schema = network.forward.schema
+    needed = [a.name for a in schema.arguments[1:] if not a.has_default_value()]
+    if len(needed) != 1:
+        raise ModelError(
+            f"{what}: takes {len(needed)} inputs ({', '.join(needed)}), but networks of one image "
+            "are run here; wrap it so that it takes the image alone, and export that"
+        )
+    result = schema.returns[0].type
+    if result.kind() != "TensorType":
+        raise ModelError(
+            f"{what}: returns {_described(network, result)}, but one tensor is segmented; wrap it "
+            "so that it returns the one you want, and export that"
+        )
+
+
+def _described(network: Any, result: Any) -> str:
+    output = next(network.graph.outputs()).node()
+    if output.kind() == "prim::DictConstruct":
+        keys = [value.toIValue() for value in list(output.inputs())[::2]]
+        return f"a dictionary ({', '.join(map(str, keys))})"
+    if result.kind() == "TupleType":
+        return f"a tuple of {len(result.elements())}"
+    return f"a {result.annotation_str}"
+
+
+def _reason(error: BaseException) -> str:
+    """Return what torch says, without the place in its C++ code."""
+    said = first_line(error)
+    for line in str(error).splitlines():
+        if "Unknown builtin op" in line:
+            said = line.strip()
+    return said
