@@ -43,6 +43,15 @@ def fused_attention(x: torch.Tensor) -> torch.Tensor:
     return mixed[:, 0].transpose(1, 2).reshape(x.shape)
 
 
+def shifted_windows(x: torch.Tensor) -> torch.Tensor:
+    side, (rows, columns) = 4, (x.shape[2] // 4, x.shape[3] // 4)
+    parts = x.roll((-2, -2), (2, 3)).view(1, -1, rows, side, columns, side)
+    tokens = parts.permute(0, 2, 4, 3, 5, 1).reshape(rows * columns, side * side, -1)
+    mixed = (tokens @ tokens.transpose(1, 2)).softmax(-1) @ tokens
+    back = mixed.reshape(1, rows, columns, side, side, -1).permute(0, 5, 1, 3, 2, 4)
+    return back.reshape(x.shape).roll((2, 2), (2, 3))
+
+
 def grid(x: torch.Tensor) -> torch.Tensor:
     rows = torch.linspace(-1, 1, x.shape[2])[:, None]
     return x + rows.expand(x.shape[2:])
@@ -120,10 +129,16 @@ REFUSED: dict[str, tuple[nn.Module, str, str]] = {
     ),
     "circular padding": (
         nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"),
-        "aten.copy_",
+        "aten._pad_circular",
         "circular padding",
     ),
-    "roll": (of(lambda x: x.roll(1, 2)), "aten.roll", "grows with the image"),
+    "scripted circular padding": (
+        torch.jit.script(nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular")),
+        "aten._pad_circular",
+        "opposite edge",
+    ),
+    "roll": (of(lambda x: x.roll(1, 2)), "aten.roll", "around the end"),
+    "shifted windows": (of(shifted_windows), "aten.roll", "windows that are not shifted"),
     "flip": (of(lambda x: x.flip(2)), "aten.flip", "grows with the image"),
     "coordinates": (of(grid), "aten.add", "absolute position"),
     "positional embedding": (
@@ -173,6 +188,14 @@ def test_a_dependency_on_the_whole_image_is_refused_by_name(name: str) -> None:
     assert reason in found[operator].reason
     assert "offender" in found[operator].module
     assert operator in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["squeeze and excitation", "shifted windows", "instance norm"])
+def test_the_cause_comes_before_what_follows_from_it(name: str) -> None:
+    offender, operator, _ = REFUSED[name]
+    with pytest.raises(NotLocal) as refused:
+        analyze(Block(offender), 1)
+    assert refused.value.refusals[0].operator == operator
 
 
 def test_all_offenders_are_listed_once_each() -> None:

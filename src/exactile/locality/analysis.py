@@ -6,14 +6,21 @@ traced from the operators that the network runs, not computed from a formula.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from math import floor
 
+import torch
 from torch import nn
 
 from exactile.geometry import AxisLocality, Halo, Locality
 from exactile.locality.modulepath import evaluation
+from exactile.locality.pattern import Pattern
+from exactile.locality.refusal import NotLocal
 from exactile.locality.run import Run
+from exactile.locality.scriptpath import located
 from exactile.locality.search import along_axis, is_batchable, working_extent
 
 
@@ -33,7 +40,9 @@ class Analysis:
     scale: tuple[Fraction, ...]
     """Output pixels for each input pixel."""
     crop: tuple[Halo | None, ...]
-    """Input pixels without output at both ends; None where they cannot be split evenly."""
+    """Input pixels without output at both ends; None where the output cannot be placed."""
+    unplaced: str | None
+    """Why the output cannot be placed on the image, or None where it can."""
     extent: tuple[int, ...]
     """Smallest extent at which the network was seen to behave as described, on every axis."""
     operators: dict[str, int]
@@ -42,6 +51,10 @@ class Analysis:
     """Operator, module and input pixels that the reach grew by there, the largest first."""
     crop_total: tuple[int, ...]
     """Input pixels without output at both ends of each axis together."""
+    outputs: int
+    """Channels of the output."""
+    last: str
+    """The ATen operator that made the output's values; those that only move them do not count."""
     batchable: bool
     """Whether images of a batch are independent of each other."""
 
@@ -55,35 +68,90 @@ def analyze(module: nn.Module, channels: int, spatial_dims: int = 2) -> Analysis
     Raises `NotLocal` where the output depends on more than a bounded neighbourhood or may do so,
     and `ModelError` where the network cannot run, or does not return one tensor.
     """
-    with evaluation(module):
+    with evaluation(module), _named(module):
         base = working_extent(module, channels, spatial_dims)
         axes = [
             along_axis(module, channels, spatial_dims, axis, base) for axis in range(spatial_dims)
         ]
         batchable = is_batchable(module, channels, (base,) * spatial_dims)
+    crops = tuple(placed(found.pattern) for found in axes)
+    run = axes[0].run
     return Analysis(
         locality=Locality(
             tuple(
                 AxisLocality(
-                    found.pattern.alignment, found.pattern.needed.round_up(found.pattern.alignment)
+                    alignment=found.pattern.alignment,
+                    halo=found.pattern.needed.round_up(found.pattern.alignment),
+                    scale=Fraction(found.pattern.positions, found.pattern.alignment),
+                    crop=crop or Halo(0, 0),
+                    least=found.extent,
                 )
-                for found in axes
+                for found, crop in zip(axes, crops, strict=True)
             )
         ),
         needed=tuple(found.pattern.needed for found in axes),
         scale=tuple(Fraction(found.pattern.positions, found.pattern.alignment) for found in axes),
-        crop=tuple(halved(found.pattern.crop) for found in axes),
+        crop=crops,
+        unplaced=next(
+            (
+                unplaced(found.pattern)
+                for found, crop in zip(axes, crops, strict=True)
+                if crop is None
+            ),
+            None,
+        ),
         extent=tuple(found.extent for found in axes),
-        operators=axes[0].run.operators,
-        contributions=contributions(axes[0].run),
-        crop_total=tuple(found.pattern.crop for found in axes),
+        operators=run.operators,
+        contributions=contributions(run),
+        crop_total=tuple(floor(found.pattern.crop) for found in axes),
+        outputs=run.shape[1] if run.shape is not None else 0,
+        last=run.last,
         batchable=batchable,
     )
 
 
-def halved(crop: int) -> Halo | None:
-    """Return the same crop on both sides, where it is even and not negative."""
-    return Halo(crop // 2, crop // 2) if crop >= 0 and crop % 2 == 0 else None
+@contextmanager
+def _named(module: nn.Module) -> Iterator[None]:
+    """Name the modules of a TorchScript network, which cannot be followed, in a refusal."""
+    try:
+        yield
+    except NotLocal as refused:
+        if not isinstance(module, torch.jit.ScriptModule):
+            raise
+        raise NotLocal(located(module, refused.refusals)) from None
+
+
+def placed(pattern: Pattern) -> Halo | None:
+    """Return the input pixels without output at both ends, or None where that cannot be told.
+
+    An output as long as the image lies on it. A shorter one lies in the middle, as valid
+    convolutions leave it, if what its positions depend on says so to within half a period: the
+    sides of a network may differ by that much. With F = 1 it lies where its positions look.
+    """
+    crop, shift = pattern.crop, pattern.shift
+    if crop < 0 or crop.denominator != 1:
+        return None
+    if crop == 0:
+        return Halo(0, 0)
+    half = crop / 2
+    if half.denominator == 1 and abs(shift - half) < max(
+        Fraction(1), Fraction(pattern.alignment, 2)
+    ):
+        return Halo(int(half), int(half))
+    if pattern.alignment == 1 and shift.denominator == 1 and 0 <= shift <= crop:
+        return Halo(int(shift), int(crop - shift))
+    return None
+
+
+def unplaced(pattern: Pattern) -> str:
+    """Say why the output of `pattern` cannot be placed on the image."""
+    crop = pattern.crop
+    if crop < 0:
+        return f"the output reaches {-crop} px beyond the image"
+    return (
+        f"the output is {crop} px shorter than the image, and what it depends on lies "
+        f"{float(pattern.shift):.2f} px from its start, so the two ends cannot be told apart"
+    )
 
 
 def contributions(run: Run) -> tuple[tuple[str, str, float], ...]:

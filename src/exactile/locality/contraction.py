@@ -36,6 +36,10 @@ GLOBAL_ATTENTION = (
     "it is attention over all positions, so every output depends on the whole image; use "
     "convolutions, or attention inside windows of fixed size"
 )
+FLATTENED = (
+    "a linear layer takes the flattened image, so every output depends on all positions and only "
+    "one image size fits; use convolutions"
+)
 
 
 @rule("mm", "addmm", "bmm", "baddbmm")
@@ -50,6 +54,11 @@ def matrix_product(call: Call) -> Reach:
                 "layer on the flattened image); use convolutions or windows of fixed size"
             )
     if left.tracked(-2) and right.tracked(-1) and prod(call.output.shape) > LIMIT:
+        if any(left.tracked(dim) for dim in range(left.low.ndim - 2)):
+            raise Refused(
+                "it multiplies position by position in windows too large to be followed; use "
+                "smaller windows, or convolutions"
+            )
         raise Refused(GLOBAL_ATTENTION)
     rows, columns = call.shape(first), call.shape(second)
     parts = [

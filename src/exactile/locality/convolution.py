@@ -13,7 +13,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from exactile.locality.reach import ABSENT, PADDING, Positions, Reach, fold, salted, windows
+from exactile.locality.reach import (
+    ABSENT,
+    PADDING,
+    Positions,
+    Reach,
+    fold,
+    number,
+    salted,
+    windows,
+)
 from exactile.locality.refusal import Refused
 from exactile.locality.registry import Call, per_axis, rule
 
@@ -64,4 +73,5 @@ def convolution(call: Call) -> Reach:
             dilations[axis],
         )
         reach = windows(reach, dim, taps)
-    return salted(Reach(reach.low, reach.high, reach.mark, (False,) * reach.low.ndim), call.salt)
+    salt = number(int(call.salt), strides, paddings, dilations)
+    return salted(Reach(reach.low, reach.high, reach.mark, (False,) * reach.low.ndim), salt)

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_leaves
 
 from exactile.locality import (  # noqa: F401 - importing a family registers its rules
     convolution,
     indexing,
+    joining,
     normalization,
     padding,
     pooling,
@@ -26,6 +28,7 @@ from exactile.locality.pointwise import pointwise
 from exactile.locality.reach import Reach, constant, fold, merge, mix, number, salted
 from exactile.locality.refusal import Refused
 from exactile.locality.registry import RULES, Call, Rule
+from exactile.locality.run import Record
 
 WRITES_IN_TRAINING = (
     torch.ops.aten.rrelu_with_noise.default,
@@ -80,15 +83,38 @@ def unusable(
             "it reads values of the image (a decision or a shape that depends on the data), so "
             "what it does for a tile need not be what it does for the image; compute without it"
         )
+    if reads and any(isinstance(tensor, FakeTensor) for tensor in tree_leaves(dict(arguments))):
+        return (
+            "it reads values that are computed from the image's size, so what it does for a tile "
+            "need not be what it does for the image; compute without it"
+        )
     return None
 
 
-def rule_for(func: OpOverload, call: Call, harmless: bool) -> Rule:
-    """Return the rule of an operator; raise `Refused` where it has none."""
+def circular(call: Call, before: Sequence[Record]) -> bool:
+    """Whether a copy is a part of circular padding, which arrives as its parts only.
+
+    Those are a new tensor, slices of it and of the image, and copies from slice to slice.
+    """
+    parts = [record.operator for record in before]
+    while parts and parts[-1] in ("aten.slice", "aten.copy_"):
+        parts.pop()
+    return call.operator == "aten.copy_" and parts[-1:] == ["aten.new_empty"]
+
+
+def rule_for(func: OpOverload, call: Call, before: Sequence[Record], harmless: bool) -> Rule:
+    """Return the rule of an operator after the calls `before`; raise `Refused` without one."""
     if func._schema.is_mutable and not harmless:
+        if circular(call, before):
+            raise Refused(
+                "circular padding reads the opposite edge of the image, so a tile gets other "
+                "values there than the whole image; use padding with zeros, or padding_mode="
+                "'reflect' or 'replicate'",
+                operator="aten._pad_circular",
+            )
         raise Refused(
-            "it writes into a view of a tensor out of sight of the tracing (circular padding does "
-            "that, and reads the opposite edge of the image); use zero or reflection padding"
+            "it writes into a tensor out of sight of the tracing, so what that depends on is not "
+            "known; compute a new tensor instead"
         )
     if torch.Tag.pointwise in func.tags:
         return pointwise

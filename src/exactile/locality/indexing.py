@@ -14,7 +14,7 @@ from dataclasses import replace
 from math import prod
 
 from exactile.locality.convolution import transposed_taps, window_taps
-from exactile.locality.reach import Reach, fold, salted, windows
+from exactile.locality.reach import Reach, fold, number, salted, windows
 from exactile.locality.refusal import Refused
 from exactile.locality.registry import Call, per_axis, rule
 from exactile.locality.reshaping import reshape
@@ -45,7 +45,8 @@ def picked(call: Call, dim: int) -> Reach:
             "known; use slices"
         )
     even = tuple(flag and d != dim for d, flag in enumerate(reach.even))
-    return salted(replace(reach, even=even), call.salt)
+    lists = [int(fold(other, range(other.low.ndim)).mark.item()) for other in chosen]
+    return salted(replace(reach, even=even), number(int(call.salt), lists))
 
 
 def positions(call: Call, sizes: tuple[int, int]) -> tuple[int, int]:

@@ -16,6 +16,7 @@ depend on, and a window around it must keep it out of the two borders.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -48,8 +49,11 @@ class Pattern:
     """First output position of the periodic part."""
     border_high: int
     """Output positions after the periodic part."""
-    crop: int
+    crop: Fraction
     """Input pixels that the output is short of at both ends together."""
+    shift: Fraction
+    """How far the middle of what a position depends on lies from p / scale, in input pixels: the
+    mean over a period."""
 
 
 def repeats(profile: Profile, start: int, stop: int, step: int, alignment: int) -> bool:
@@ -85,11 +89,14 @@ def find(profile: Profile) -> Pattern | None:
             continue
         alignment = int(profile.low[anchor + step] - profile.low[anchor])
         if alignment > 0 and repeats(profile, start, stop, step, alignment):
-            return measure(profile, start, stop, step, alignment)
+            mean = shift(profile, start, step, alignment)
+            return measure(profile, start, stop, step, alignment, mean)
     return None
 
 
-def measure(profile: Profile, start: int, stop: int, step: int, alignment: int) -> Pattern:
+def measure(
+    profile: Profile, start: int, stop: int, step: int, alignment: int, mean: Fraction
+) -> Pattern:
     """Extend the periodic part from start..stop as far as it goes and measure the halo."""
     same = agrees(profile, 0, len(profile.low), step, alignment)
     broken = np.flatnonzero(~same)
@@ -105,8 +112,29 @@ def measure(profile: Profile, start: int, stop: int, step: int, alignment: int) 
         low = max(low, (first - 1) // step * alignment + 1)
     if last < len(profile.low):
         high = max(high, profile.extent - (last // step + 1) * alignment + 1)
-    crop = profile.extent - len(profile.low) * alignment // step
-    return Pattern(alignment, step, Halo(low, high), first, len(profile.low) - last, crop)
+    crop = profile.extent - Fraction(len(profile.low) * alignment, step)
+    return Pattern(
+        alignment,
+        step,
+        Halo(low, high),
+        first,
+        len(profile.low) - last,
+        crop,
+        mean,
+    )
+
+
+def shift(profile: Profile, start: int, step: int, alignment: int) -> Fraction:
+    """Return how far a period from `start` on looks away from its own place, in input pixels.
+
+    Pixel i covers i to i + 1, and position p covers p / scale to (p + 1) / scale. The sums are of
+    whole numbers, so that two extents give the same.
+    """
+    places = np.arange(start, start + step, dtype=np.int64)
+    places = places[profile.low[places] != NOTHING]
+    seen = int((profile.low[places] + profile.high[places] + 1).sum())
+    own = int((2 * places + 1).sum()) * Fraction(alignment, step)
+    return (seen - own) / (2 * len(places)) if len(places) else Fraction(0)
 
 
 def measure_period(profile: Profile, pattern: Pattern, factor: int) -> Pattern:
@@ -118,6 +146,7 @@ def measure_period(profile: Profile, pattern: Pattern, factor: int) -> Pattern:
         len(profile.low) - third,
         pattern.positions * factor,
         pattern.alignment * factor,
+        pattern.shift,
     )
 
 

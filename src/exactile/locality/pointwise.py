@@ -29,8 +29,10 @@ UNTAGGED = (
     "rrelu_with_noise",
     "rrelu_with_noise_functional",
 )
-EVEN = ("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty", "zero")
-LIKE = ("zeros_like", "ones_like", "full_like", "empty_like", "scalar_tensor", "empty_strided")
+FILLED = (
+    *("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty", "zero"),
+    *("zeros_like", "ones_like", "full_like", "empty_like", "scalar_tensor", "empty_strided"),
+)
 
 
 @rule(*UNTAGGED)
@@ -70,7 +72,7 @@ def refuse_grids(call: Call, parts: list[tuple[Reach, tuple[int, ...]]]) -> None
                 )
 
 
-@rule(*EVEN, *LIKE)
+@rule(*FILLED)
 def filled(call: Call) -> Reach:
     """Make a tensor with one value everywhere, which depends on nothing."""
     mark = number(call.operator, call.arguments.get("fill_value"), call.arguments.get("s"))

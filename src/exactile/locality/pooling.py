@@ -2,7 +2,7 @@
 
 With kernel k, stride s, dilation d and padding a, output position p reads q = p * s - a + i * d
 for i in 0 .. k-1, as a convolution does. With `ceil_mode` the last window may reach beyond the
-padding; an average counts padding and what lies beyond it differently, so marks tell them apart.
+padding, which an average does not count; how many taps do follows from how many lie inside.
 Max-unpooling is the transpose of the pooling that made the indices: position p may receive the
 value of every q whose window holds p.
 """
@@ -15,7 +15,16 @@ from fractions import Fraction
 import numpy as np
 
 from exactile.locality.convolution import transposed_taps, window_taps
-from exactile.locality.reach import ABSENT, BEYOND, Pooled, Positions, Reach, merge, salted, windows
+from exactile.locality.reach import (
+    ABSENT,
+    Pooled,
+    Positions,
+    Reach,
+    merge,
+    number,
+    salted,
+    windows,
+)
 from exactile.locality.refusal import Refused
 from exactile.locality.registry import Call, per_axis, rule
 
@@ -29,16 +38,6 @@ ADAPTIVE = (
     "adaptive_max_pool3d",
 )
 UNPOOLING = ("max_unpool2d", "max_unpool3d")
-
-
-def pooling_taps(
-    size: int, out: int, kernel: int, stride: int, padding: int, dilation: int
-) -> Positions:
-    """Return taps (out, kernel) of a pooling window; marks what lies beyond the padding."""
-    position = np.arange(out, dtype=np.int64)[:, None]
-    taps = position * stride - padding + np.arange(kernel, dtype=np.int64)[None, :] * dilation
-    inside = window_taps(size, out, kernel, stride, padding, dilation)
-    return np.where((taps < -padding) | (taps >= size + padding), BEYOND, inside)
 
 
 def axes_of(operator: str) -> int:
@@ -58,7 +57,7 @@ def pooling(call: Call) -> Reach | tuple[Reach, ...]:
     shape = tuple(call.tensors[0].shape)
     for axis in range(axes):
         dim = len(shape) - axes + axis
-        taps = pooling_taps(
+        taps = window_taps(
             shape[dim],
             call.output.shape[dim],
             kernel[axis],
@@ -67,7 +66,8 @@ def pooling(call: Call) -> Reach | tuple[Reach, ...]:
             dilation[axis],
         )
         reach = windows(reach, dim, taps)
-    reach = salted(replace(reach, even=(False,) * len(shape)), call.salt)
+    salt = number(int(call.salt), kernel, stride, padding, dilation)
+    reach = salted(replace(reach, even=(False,) * len(shape)), salt)
     if len(call.outputs) == 1:
         return reach
     return reach, replace(reach, pooled=Pooled(kernel, stride, padding, dilation, shape[-axes:]))

@@ -39,9 +39,7 @@ NOTHING = 1 << 40
 ABSENT = -1
 """A tap that does not exist at this position (between the strides of a transposed convolution)."""
 PADDING = -2
-"""A tap in the padding at either end."""
-BEYOND = -3
-"""A tap that lies even beyond the padding (pooling with `ceil_mode`)."""
+"""A tap in the padding at either end, or beyond it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +224,7 @@ def take(reach: Reach, dim: int, index: Positions) -> Reach:
 def windows(reach: Reach, dim: int, taps: Positions) -> Reach:
     """Join, for each position p along `dim`, the positions `taps[p, k]` that it reads.
 
-    `taps` has shape (positions, taps); values below 0 (`ABSENT`, `PADDING`, `BEYOND`) read no
+    `taps` has shape (positions, taps); values below 0 (`ABSENT`, `PADDING`) read no
     position but show in the mark, so that a border is never taken for the interior.
     """
     if not reach.tracked(dim):

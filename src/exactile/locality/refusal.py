@@ -35,8 +35,10 @@ class NotLocal(ModelError):  # noqa: N818 - a verdict on the network, named like
 class Refused(Exception):  # noqa: N818 - carries a reason from a rule to the tracer
     """A rule's refusal of one call; the tracer adds the operator and the module."""
 
-    def __init__(self, reason: str, *, uneven: bool = False) -> None:
+    def __init__(self, reason: str, *, uneven: bool = False, operator: str | None = None) -> None:
         self.reason = reason
         self.uneven = uneven
         """The extents tried may be at fault: they do not divide by the network's strides."""
+        self.operator = operator
+        """The operator to name, where the call is only a part of it."""
         super().__init__(reason)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +19,10 @@ BATCH_AXIS = -1
 BATCH = 3
 """Images in the batch that `BATCH_AXIS` is traced with."""
 
-RUN_ERRORS = (RuntimeError, ValueError, TypeError, AssertionError, IndexError, NotImplementedError)
+RUN_ERRORS = (
+    *(RuntimeError, ValueError, TypeError, AssertionError, AttributeError, LookupError),
+    ArithmeticError,
+)
 """What a network raises on a size or a number of channels that it cannot take."""
 
 
@@ -53,6 +58,8 @@ class Run:
     """Shape of the network's output; None where the run was stopped."""
     reach: Reach | None
     """Reach of the network's output; None where the run was stopped."""
+    last: str
+    """The operator that made the output's values; `none` where the run was stopped."""
 
     @property
     def operators(self) -> dict[str, int]:
@@ -95,3 +102,14 @@ class Outputs(Exception):  # noqa: N818 - turned into a ModelError by the analys
     def __init__(self, count: int) -> None:
         self.count = count
         super().__init__(f"{count} outputs")
+
+
+@contextmanager
+def quiet_logs() -> Iterator[None]:
+    """Keep torch from logging tracebacks of errors that are caught here."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = disabled

@@ -1,34 +1,27 @@
-"""Operators that move values without computing: views, slices, concatenation.
+"""Operators that move values of one tensor without computing: views, slices, shifts.
 
 Each output position takes the reach of the position that it is copied from. Where only fibres are
-cut or joined (channels), the result gets a mark of its own.
+cut (channels), the result gets a mark of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from exactile.locality.reach import (
     Positions,
     Reach,
     align,
-    fold,
-    merge,
     number,
     salted,
-    spread,
     take,
 )
 from exactile.locality.refusal import Refused
 from exactile.locality.registry import Call, rule
 from exactile.locality.reshaping import closed, reshape
-
-Entry = TypeVar("Entry", bound=np.generic)
 
 SAME = (
     "alias",
@@ -58,7 +51,9 @@ def cut(reach: Reach, dim: int, size: int, index: Positions, salt: np.uint64) ->
     if reach.tracked(dim):
         return closed(take(reach, dim, index), dim)
     whole = len(index) == size and bool((index == np.arange(size)).all())
-    return reach if whole or reach.even[dim] else salted(reach, salt)
+    if whole or reach.even[dim]:
+        return reach
+    return salted(reach, number(int(salt), index.tolist()))
 
 
 @rule("permute")
@@ -189,111 +184,6 @@ def unbind(call: Call) -> tuple[Reach, ...]:
     )
 
 
-def concatenate(parts: Sequence[tuple[Reach, tuple[int, ...]]], dim: int, salt: np.uint64) -> Reach:
-    """Join tensors along `dim`; each part comes with its tensor's shape."""
-    ndim = len(parts[0][1])
-    if not any(reach.tracked(dim) for reach, _ in parts):
-        joined = salted(merge(parts, ndim), salt)
-        return replace(joined, even=tuple(e and d != dim for d, e in enumerate(joined.even)))
-    for other in range(ndim):
-        if other == dim or any(reach.tracked(other) for reach, _ in parts):
-            parts = [(spread(reach, other, sizes[other]), sizes) for reach, sizes in parts]
-    even = tuple(all(reach.even[d] for reach, _ in parts) and d != dim for d in range(ndim))
-    return Reach(
-        np.concatenate([reach.low for reach, _ in parts], dim),
-        np.concatenate([reach.high for reach, _ in parts], dim),
-        np.concatenate([reach.mark for reach, _ in parts], dim),
-        even,
-    )
-
-
-def listed(call: Call) -> list[tuple[Reach, tuple[int, ...]]]:
-    """Return the reach and shape of every tensor of the call's list."""
-    if any(reach.pooled is not None for reach in call.reaches):
-        raise Refused("it joins the indices of max-poolings; keep them apart")
-    shapes = [tuple(tensor.shape) for tensor in call.tensors]
-    return list(zip(call.reaches, shapes, strict=True))
-
-
-@rule("cat", "concat", "concatenate")
-def cat(call: Call) -> Reach:
-    """Join along an existing dimension; parts without elements are left out."""
-    dim = call["dim"] % call.output.ndim
-    parts = [(reach, shape) for reach, shape in listed(call) if shape != (0,)]
-    return concatenate(parts, dim, call.salt)
-
-
-@rule("stack")
-def stack(call: Call) -> Reach:
-    """Join along a new dimension."""
-    dim = call["dim"] % call.output.ndim
-    parts = []
-    for reach, shape in listed(call):
-        single = (*shape[:dim], 1, *shape[dim:])
-        parts.append((reshape(reach, shape, single), single))
-    return concatenate(parts, dim, call.salt)
-
-
-@rule("slice_scatter")
-def slice_scatter(call: Call) -> Reach:
-    """Put a source in the place of a slice."""
-    sizes = call.shape("self")
-    dim = call["dim"] % len(sizes)
-    return scatter(call, dim, slice_index(call, sizes[dim]), call.shape("src"))
-
-
-@rule("select_scatter")
-def select_scatter(call: Call) -> Reach:
-    """Put a source in the place of one position."""
-    sizes = call.shape("self")
-    dim = call["dim"] % len(sizes)
-    single = tuple(1 if d == dim else side for d, side in enumerate(sizes))
-    return scatter(call, dim, np.array([call["index"] % sizes[dim]], dtype=np.int64), single)
-
-
-def overwritten(
-    below: NDArray[Entry], above: NDArray[Entry], sides: tuple[int, ...], dim: int, index: Positions
-) -> NDArray[Entry]:
-    """Return `below` broadcast to `sides`, with `above` at the positions `index` along `dim`."""
-    array = np.broadcast_to(below, sides).copy()
-    array[(slice(None),) * dim + (index,)] = above
-    return array
-
-
-def scatter(call: Call, dim: int, index: Positions, shape: tuple[int, ...]) -> Reach:
-    """Put a source, viewed in `shape`, at the positions `index` along `dim`."""
-    sizes = call.shape("self")
-    base = call.reach("self")
-    written = reshape(call.reach("src"), call.shape("src"), shape)
-    if len(index) == sizes[dim]:
-        return written
-    if not (base.tracked(dim) or written.tracked(dim) or base.even[dim]):
-        joined = salted(
-            merge(
-                [(base, sizes), (fold(written, [dim]), (*shape[:dim], 1, *shape[dim + 1 :]))],
-                len(sizes),
-            ),
-            call.salt,
-        )
-        return replace(joined, even=tuple(e and d != dim for d, e in enumerate(joined.even)))
-    for other in range(len(sizes)):
-        if other == dim or base.tracked(other) or written.tracked(other):
-            base = spread(base, other, sizes[other])
-            written = spread(written, other, shape[other])
-    sides = np.broadcast_shapes(
-        base.shape, tuple(sizes[dim] if d == dim else s for d, s in enumerate(written.shape))
-    )
-    even = tuple(
-        a and b and d != dim for d, (a, b) in enumerate(zip(base.even, written.even, strict=True))
-    )
-    return Reach(
-        overwritten(base.low, written.low, sides, dim, index),
-        overwritten(base.high, written.high, sides, dim, index),
-        overwritten(base.mark, written.mark, sides, dim, index),
-        even,
-    )
-
-
 @rule("flip")
 def flip(call: Call) -> Reach:
     """Reverse positions: harmless on channels, without period on an axis of the image."""
@@ -305,11 +195,17 @@ def flip(call: Call) -> Reach:
 
 @rule("roll")
 def roll(call: Call) -> Reach:
-    """Move positions around the end; wraps, so an axis of the image becomes a ring."""
+    """Move positions around the end; wraps, so an axis that grows with the image is refused."""
     reach, sizes = call.reach("self"), call.shape("self")
     if not call["dims"]:
         raise Refused("it rolls the flattened tensor; name the dimensions to roll")
     for dim, shift in zip(call["dims"], call["shifts"], strict=True):
+        if reach.tracked(dim) and call.grows("self", dim % len(sizes)):
+            raise Refused(
+                "it moves positions around the end of the image, so the first depend on the last "
+                "(shifted windows do that, and their masks weaken the dependency to e^-100 without "
+                "removing it); use windows that are not shifted, or convolutions"
+            )
         index = (np.arange(sizes[dim], dtype=np.int64) - shift) % sizes[dim]
         reach = cut(reach, dim, sizes[dim], index, number(int(call.salt), shift))
     return reach

@@ -8,9 +8,8 @@ for the reach of its outputs. Eager modules, TorchScript and exported programs a
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import chain
 from typing import Any, NoReturn
 
@@ -23,10 +22,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from exactile.locality.contraction import MATRICES, flattened
+from exactile.locality.constants import (
+    call_salt,
+    compute,
+    constant_mark,
+    has_values,
+    named_weights,
+    sized,
+)
+from exactile.locality.contraction import FLATTENED, MATRICES, flattened
 from exactile.locality.dispatch import bind, joined, rule_for, shapes_only, unusable, writes_nothing
+from exactile.locality.maker import UNKNOWN, maker
 from exactile.locality.modulepath import ModulePath, named_modules
-from exactile.locality.reach import Reach, constant, number, source
+from exactile.locality.reach import Reach, constant, source
 from exactile.locality.refusal import Refusal, Refused
 from exactile.locality.registry import Call
 from exactile.locality.run import (
@@ -40,6 +48,7 @@ from exactile.locality.run import (
     Run,
     Stopped,
     drift,
+    quiet_logs,
 )
 
 
@@ -47,12 +56,18 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Carries a reach beside every tensor; see the module's text."""
 
     def __init__(
-        self, extent: tuple[int, ...], axis: int, path: ModulePath, earlier: Run | None
+        self,
+        extent: tuple[int, ...],
+        axis: int,
+        path: ModulePath,
+        weights: dict[int, str],
+        earlier: Run | None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.extent = extent
         self.side = BATCH if axis == BATCH_AXIS else extent[axis]
         self.path = path
+        self.weights = weights
         self.earlier = earlier
         self.records: list[Record] = []
         self.refusals: dict[tuple[str, str], Refusal] = {}
@@ -63,6 +78,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.defect: RuleDefect | None = None
         self.failed: tuple[str, str] | None = None
         self.reaches: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self.makers: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self.constants: dict[int, tuple[torch.Tensor, Reach]] = {}
 
     def run(self, module: nn.Module, image: torch.Tensor) -> object:
@@ -71,10 +87,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.finished = True
         return output
 
-    def result(
-        self, axis: int, shape: tuple[int, ...] | None = None, reach: Reach | None = None
-    ) -> Run:
-        """Return what was seen, with the output's shape and reach where there is one."""
+    def result(self, axis: int, output: torch.Tensor | None = None) -> Run:
+        """Return what was seen, with what is known of the output where there is one."""
         return Run(
             self.extent,
             axis,
@@ -82,9 +96,15 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             tuple(self.refusals.values()),
             self.diverged,
             self.uneven,
-            shape,
-            reach,
+            None if output is None else tuple(output.shape),
+            None if output is None else self.reach_of(output),
+            UNKNOWN if output is None else self.maker_of(output),
         )
+
+    def maker_of(self, tensor: torch.Tensor) -> str:
+        """Return the operator that made the tensor's values."""
+        known: str = self.makers.get(tensor, UNKNOWN)  # type: ignore[no-untyped-call]
+        return known
 
     def reach_of(self, tensor: torch.Tensor) -> Reach:
         """Return the tensor's reach; one that was never seen is a weight or another constant."""
@@ -96,7 +116,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.refuse("a tensor", "it appeared from nowhere, so what it depends on is not known")
             self.stop()
         if id(tensor) not in self.constants:
-            mark = number("constant", len(self.constants))
+            mark = constant_mark(tensor, self.weights)
             fresh = constant(tuple(tensor.shape), mark, even=False)
             # The tensor is kept with it, so that its id cannot be given to another.
             self.constants[id(tensor)] = tensor, fresh
@@ -138,19 +158,17 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         index = len(self.records)
         before = self.same_call(operator, index)
         harmless = writes_nothing(func, arguments)
+        salt = call_salt(index, operator, arguments, reaches)
         try:
             result = shapes_only(func, arguments)
             if result is None:
-                result = func(*args, **kwargs)
+                real = has_values(func, tensors)
+                result = compute(func, args, kwargs) if real else func(*args, **kwargs)
         except RUN_ERRORS:
             self.failed = operator, self.path.current
-            call = Call(operator, arguments, tensors, (), number(index), reaches, None, None)
+            call = Call(operator, arguments, tensors, (), salt, reaches, None, None)
             if operator in MATRICES and flattened(call):
-                self.refuse(
-                    operator,
-                    "a linear layer takes the flattened image, so every output depends on all "
-                    "positions and only one image size fits; use convolutions",
-                )
+                self.refuse(operator, FLATTENED)
                 self.stop()
             raise
         outputs = tuple(t for t in tree_leaves(result) if isinstance(t, torch.Tensor))
@@ -161,14 +179,16 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             arguments,
             tensors,
             outputs,
-            number(index),
+            salt,
             reaches,
             before.inputs if before else None,
             before.outputs if before else None,
         )
         made = self.judge(func, call, harmless)
+        made_by = maker(operator, [self.maker_of(tensor) for tensor in tensors])
         for output, reach in zip(outputs, made, strict=True):
             self.reaches[output] = reach
+            self.makers[output] = made_by
         self.records.append(
             Record(
                 operator,
@@ -200,15 +220,16 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def judge(self, func: OpOverload, call: Call, harmless: bool) -> tuple[Reach, ...]:
         """Return the reach of each output: by the rule, or joined wholly after a refusal."""
         try:
-            made = rule_for(func, call, harmless)(call)
+            made = rule_for(func, call, self.records, harmless)(call)
         except Refused as refused:
-            self.refuse(call.operator, refused.reason, uneven=refused.uneven)
+            named = refused.operator or call.operator
+            self.refuse(named, refused.reason, uneven=refused.uneven)
             return tuple(joined(call, output) for output in call.outputs)
         except RUN_ERRORS as error:
             # Kept from being taken for an error of the network.
             self.defect = RuleDefect(f"the rule of {call.operator} failed: {error}")
             raise self.defect from error
-        results = made if isinstance(made, tuple) else (made,)
+        results = sized(func, call, made if isinstance(made, tuple) else (made,))
         for output, reach in zip(call.outputs, results, strict=True):
             broadcast = np.broadcast_shapes(reach.shape, tuple(output.shape))
             if output.numel() > 0 and broadcast != tuple(output.shape):
@@ -217,17 +238,6 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 )
                 raise self.defect
         return results
-
-
-@contextmanager
-def quiet_logs() -> Iterator[None]:
-    """Keep torch from logging tracebacks of errors that are caught here."""
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    disabled, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = disabled
 
 
 def kind_of(module: nn.Module) -> tuple[torch.dtype, torch.device]:
@@ -250,9 +260,7 @@ def trace(
     return one tensor.
     """
     path = ModulePath(named_modules(module))
-    tracer = Tracer(extent, axis, path, earlier)
-    reach: Reach | None = None
-    shape: tuple[int, ...] | None = None
+    tracer = Tracer(extent, axis, path, named_weights(module), earlier)
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(quiet_logs())
@@ -267,8 +275,9 @@ def trace(
         tracer.reaches[image] = source(image.shape, 0 if axis == BATCH_AXIS else 2 + axis)
         try:
             output = torch.func.functionalize(tracer.run)(module, image)
+            return tracer.result(axis, only_tensor(output))
         except Stopped:
-            pass
+            return tracer.result(axis)
         except RUN_ERRORS as error:
             # TorchScript turns whatever is raised inside it into an error of its own.
             if tracer.defect is not None:
@@ -278,14 +287,11 @@ def trace(
             operator, place = tracer.failed or ("model", path.current)
             message = str(error).strip().splitlines() or [type(error).__name__]
             raise Failed(Refusal(operator, place, message[0])) from error
-        else:
-            shape, reach = result_of(tracer, output)
-    return tracer.result(axis, shape, reach)
 
 
-def result_of(tracer: Tracer, output: object) -> tuple[tuple[int, ...], Reach]:
-    """Return shape and reach of the network's one output tensor."""
+def only_tensor(output: object) -> torch.Tensor:
+    """Return the network's one output tensor; raise `Outputs` where there is not exactly one."""
     tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)]
     if len(tensors) != 1:
         raise Outputs(len(tensors))
-    return tuple(tensors[0].shape), tracer.reach_of(tensors[0])
+    return tensors[0]

@@ -22,7 +22,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from exactile.locality.reach import PADDING, Positions, Reach, salted, windows
+from exactile.locality.reach import PADDING, Positions, Reach, number, salted, windows
 from exactile.locality.refusal import Refused
 from exactile.locality.registry import Call, rule
 
@@ -126,7 +126,8 @@ def resample(call: Call, kind: str, axes: int) -> Reach:
         else:
             taps = smooth_taps(sizes[dim], shape[dim], step, cubic=kind == "cubic")
         reach = windows(reach, dim, taps)
-    return salted(replace(reach, even=(False,) * len(shape)), call.salt)
+    resized = [Fraction(old, new) for old, new in zip(sizes, shape, strict=True)]
+    return salted(replace(reach, even=(False,) * len(shape)), number(int(call.salt), resized))
 
 
 def register(kind: str, operators: tuple[str, ...]) -> None:
