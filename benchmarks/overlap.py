@@ -19,10 +19,11 @@ from exactile.allocation import prepare
 from exactile.demo import make_slide
 from exactile.engine import Engine, limit_threads
 from exactile.images import Plane, open_source
-from exactile.normalization import image_statistics
+from exactile.job import make_job
+from exactile.normalization import fit
 from exactile.pipeline import NormalizedPlane
 from exactile.report.progress import LogWatcher
-from exactile.segment import make_job, segment_collection
+from exactile.segment import segment_collection
 from exactile.settings import SegmentSettings
 from exactile.tiling import Plan, Tile, plan
 
@@ -56,16 +57,16 @@ def main() -> None:
         job = make_job(settings)
         with open_source(path) as source:
             tiling: Plan = plan(source.shape, job.model.locality, job.tile)
-            statistics = (image_statistics(source, Plane(0, 0), 0),)
-            image = NormalizedPlane(source, Plane(0, 0), (0,), statistics)
+            steps = fit(job.model.before, source, Plane(0, 0), (0,))
+            image = NormalizedPlane(source, Plane(0, 0), (0,), steps)
             tiles = list(tiling.tiles())
             half = len(tiles) // 2
-            seconds_of_passes(job.engine, image, tiles[:2])
-            bare = seconds_of_passes(job.engine, image, tiles[:half])
+            seconds_of_passes(job.run.engine, image, tiles[:2])
+            bare = seconds_of_passes(job.run.engine, image, tiles[:half])
             begun = time.perf_counter()
             (result,) = segment_collection(settings, LogWatcher())
             run = time.perf_counter() - begun
-            bare += seconds_of_passes(job.engine, image, tiles[half:])
+            bare += seconds_of_passes(job.run.engine, image, tiles[half:])
     if result.error:
         raise SystemExit(result.error)
     pixels = arguments.size**2 / 1e6

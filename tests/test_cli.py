@@ -27,7 +27,10 @@ from exactile.report.progress import BarWatcher, LogWatcher, make_watcher
 
 NAME = "image.ome.tif"
 
-OPTIONAL = ("filePattern", "model", "outputType", "tileSize", "device", "precision", "channel")
+OPTIONAL = (
+    *("filePattern", "model", "normalization", "outputType", "tileSize", "device", "precision"),
+    *("channel", "verify"),
+)
 
 
 @pytest.fixture
@@ -121,11 +124,13 @@ def test_options_left_blank_are_absent(folder: Path) -> None:
         "outDir": str(folder / "out"),
         "filePattern": DEFAULT_PATTERN,
         "model": str(BUNDLED),
+        "normalization": None,
         "outputType": "labels",
         "tileSize": "auto",
         "device": "auto",
         "precision": "float32",
         "channel": None,
+        "verify": 0,
         "preview": False,
         "POLUS_IMG_EXT": None,
     }
@@ -270,11 +275,14 @@ def test_the_certificate_says_what_was_done_with_what(tmp_path: Path) -> None:
         "dimensions": {"T": 1, "C": 2, "Z": 1, "Y": 700, "X": 600},
         "dtype": "uint16",
         "channels": [1],
-        "statistics": {
+        "normalization": {
             "t=0 z=0": [
                 {
-                    "mean": pytest.approx(pixels[1].mean(), rel=1e-12),
-                    "deviation": pytest.approx(pixels[1].std(), rel=1e-12),
+                    "step": "Standardize",
+                    "numbers": {
+                        "mean": [pytest.approx(pixels[1].mean(), rel=1e-12)],
+                        "deviation": [pytest.approx(pixels[1].std(), rel=1e-12)],
+                    },
                 }
             ]
         },
@@ -283,6 +291,11 @@ def test_the_certificate_says_what_was_done_with_what(tmp_path: Path) -> None:
     assert (found["model"]["name"], found["model"]["sha256"]) == ("random", weights)
     axes = found["model"]["locality"]["axes"]
     assert [axis["alignment"] for axis in axes] == [4, 4]
+    assert [axis["scale"] for axis in axes] == [1, 1]
+    proof = found["model"]["proof"]
+    assert proof["zones"] == {"interior": 1, "edge": 4, "corner": 4}
+    assert proof["minimal"] == [[True, True], [True, True]]
+    assert found["model"]["operators"]["aten.max_pool2d_with_indices"] == 2
     assert found["plan"]["window"] == [256, 256]
     assert found["plan"]["extent"] == [700, 600]
     rows, columns = (-(-side // found["plan"]["zone"][0]) for side in (700, 600))

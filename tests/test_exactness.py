@@ -17,7 +17,7 @@ from conftest import noise_image, random_unet, write_image
 from numpy.typing import NDArray
 
 from exactile.bit_stability import check_bit_stability
-from exactile.engine import Engine, finish, make_engine
+from exactile.engine import Engine, make_engine
 from exactile.locality.unet import unet_locality
 from exactile.models.loading import BUNDLED, load_model
 from exactile.reference import whole_image_pass
@@ -50,7 +50,7 @@ def reference(model: Path, pixels: NDArray[Any], precision: str, output: str) ->
     loaded = load_model(model)
     engine = make_engine(loaded.network, CPU, precision)  # type: ignore[arg-type]
     pixels = pixels.reshape(-1, *pixels.shape[-2:])
-    return whole_image_pass(engine, loaded.locality, pixels, output)  # type: ignore[arg-type]
+    return whole_image_pass(engine, loaded, pixels, output)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("shape", [ODD, ON_GRID, SMALL, THIN, ONE_WIDE])
@@ -185,10 +185,3 @@ def test_a_single_window_needs_no_check_and_the_claim_says_why() -> None:
     found = check_bit_stability(engine, tiling, 1)
     assert (found.equal, found.compared) == (True, 0)
     assert "whole-image pass" in found.sentence()
-
-
-def test_labels_are_the_first_of_equal_classes_and_probabilities_sum_to_one() -> None:
-    logits = torch.tensor([[[1.0, 0.0]], [[1.0, 2.0]], [[0.0, 2.0]]])
-    assert finish(logits, "labels").tolist() == [[[0, 1]]]
-    assert finish(logits, "probabilities").sum(0) == pytest.approx(1)
-    assert np.array_equal(finish(logits, "logits"), logits.numpy())

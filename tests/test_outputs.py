@@ -18,7 +18,8 @@ from conftest import noise_image, write_image, write_random_model
 from numpy.typing import NDArray
 from program import arguments, call, files_in
 
-from exactile.engine import OutputType, make_engine
+from exactile.engine import make_engine
+from exactile.finishing import OutputType
 from exactile.images import PhysicalSize
 from exactile.models.loading import load_model
 from exactile.reference import whole_image_pass
@@ -39,7 +40,7 @@ def segment(tmp_path: Path, model: Path, name: str = NAME, **options: object) ->
 def reference(model: Path, pixels: NDArray[Any], output: OutputType = "logits") -> NDArray[Any]:
     loaded = load_model(model)
     engine = make_engine(loaded.network, torch.device("cpu"), "float32")
-    return whole_image_pass(engine, loaded.locality, pixels.reshape(-1, *pixels.shape[-2:]), output)
+    return whole_image_pass(engine, loaded, pixels.reshape(-1, *pixels.shape[-2:]), output)
 
 
 def ome_of(path: Path) -> ome_types.OME:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import noise_image, write_image
+from conftest import noise_image, write_image, write_random_model
 from typer.main import get_command
 
 from exactile import __version__
@@ -34,6 +34,7 @@ def test_the_section_of_two_commands_has_two_commands_of_one_line() -> None:
 @pytest.mark.parametrize("command", SEGMENT_COMMANDS)
 def test_every_command_of_the_shell_section_runs(command: str, tmp_path: Path) -> None:
     write_image(tmp_path / "slides" / "slide_1.ome.tif", noise_image((300, 420)))
+    write_random_model(tmp_path / "model", depth=2, base_width=4)
     words = shlex.split(command)[1:]
     done = subprocess.run(
         [sys.executable, "-m", "exactile", *words], cwd=tmp_path, capture_output=True, text=True

@@ -28,7 +28,7 @@ def segment(inp_dir: Path, out_dir: Path, **options: Any) -> None:
 def reference(pixels: NDArray[Any], output: str = "labels") -> NDArray[Any]:
     model = load_model(BUNDLED)
     engine = make_engine(model.network, torch.device("cpu"), "float32")
-    return whole_image_pass(engine, model.locality, pixels[None], output)  # type: ignore[arg-type]
+    return whole_image_pass(engine, model, pixels[None], output)  # type: ignore[arg-type]
 
 
 def dice(found: NDArray[Any], truth: NDArray[Any]) -> float:

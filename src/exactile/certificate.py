@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import platform
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,55 @@ from typing import Any
 from exactile.bit_stability import BitStability
 from exactile.errors import OutputError
 from exactile.geometry import Locality
-from exactile.normalization import Statistics
+from exactile.locality.poison import Proof
+from exactile.processing import Pointwise
+from exactile.verification import Verification
 
 FOLDER = "certificates"
 """The sub-folder of the output folder that holds the certificates."""
 
 RECORDED_VERSIONS = ("exactile", "torch", "numpy", "bfio", "tifffile", "imagecodecs")
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step of the normalisation, with its numbers."""
+
+    step: str
+    numbers: dict[str, Any]
+
+    @classmethod
+    def of(cls, step: Pointwise) -> StepRecord:
+        """Return the record of `step`."""
+        return cls(type(step).__name__, asdict(step))
+
+
+@dataclass(frozen=True)
+class ProofRecord:
+    """What poisoning the input outside each zone's dependency showed, on the very weights."""
+
+    zones: dict[str, int]
+    """Zones that stayed free of NaN and bit-equal, by place: interior, edge, corner or whole."""
+    minimal: tuple[tuple[bool | None, bool | None], ...]
+    """By axis, low and high: whether one F less of halo let the poison through; None for none."""
+    passes: int
+    seconds: float
+
+    @classmethod
+    def of(cls, proof: Proof) -> ProofRecord:
+        """Return the record of `proof`, which holds."""
+        places = dict(Counter(zone.place for zone in proof.zones))
+        return cls(places, proof.minimal, proof.passes, round(proof.seconds, 3))
+
+    def sentence(self) -> str:
+        """Return the finding in words."""
+        places = ", ".join(f"{count} {place}" for place, count in self.zones.items())
+        sides = [side for axis in self.minimal for side in axis if side is not None]
+        least = f"; one F less would be too little on {sum(sides)} of {len(sides)} sides"
+        return (
+            f"locality proven on the weights: poison around {places} zones did not reach them"
+            f"{least if sides else ''} ({self.passes} passes, {self.seconds:.1f} s)"
+        )
 
 
 @dataclass(frozen=True)
@@ -33,8 +78,8 @@ class InputRecord:
     dtype: str
     channels: tuple[int, ...]
     """The channels that the network got."""
-    statistics: dict[str, tuple[Statistics, ...]]
-    """Mean and deviation of each channel, by plane."""
+    normalization: dict[str, tuple[StepRecord, ...]]
+    """The steps of the normalisation with the numbers of the whole image, by plane."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +88,20 @@ class ModelRecord:
 
     name: str
     version: str
+    format: str
     sha256: str
     """Digest of the weights."""
+    normalization: str
+    """From the image to the network's input."""
+    finishing: str
+    """From the network's output to what the model declares as its result."""
     locality: Locality
-    proof: str
-    """Where the locality comes from."""
+    """Traced from the operators."""
+    operators: dict[str, int]
+    """How often each operator is called in a pass."""
+    declared_halo: tuple[int, ...] | None
+    """What the model's description declares, where it does; it is not used."""
+    proof: ProofRecord
 
 
 @dataclass(frozen=True)
@@ -60,6 +114,8 @@ class PlanRecord:
     """The padded size that the network sees."""
     windows: int
     """Forward passes over each plane."""
+    output_shape: tuple[int, ...]
+    """The size of the output; position p lies at pixel crop.low + p / scale of the image."""
     computed_ratio: float
     """Computed pixels for each pixel of the image."""
 
@@ -75,6 +131,8 @@ class Certificate:
     plan: PlanRecord
     device: str
     bit_stability: BitStability
+    verification: Verification | None
+    """What running zones again in larger windows showed; None where that was not asked for."""
     claim: str
     """What the result may be said to be, in one sentence; never more than was checked."""
     seconds: dict[str, float]
@@ -93,7 +151,7 @@ class Certificate:
         partial = path.with_name(path.name + ".partial")
         versions = {name: version(name) for name in RECORDED_VERSIONS}
         machine = {"machine": platform.machine(), "python": platform.python_version()}
-        text = json.dumps(asdict(self) | {"versions": versions | machine}, indent=2, default=str)
+        text = json.dumps(asdict(self) | {"versions": versions | machine}, indent=2, default=_plain)
         try:
             with _named_errors(path):
                 path.parent.mkdir(exist_ok=True)
@@ -104,6 +162,13 @@ class Certificate:
         finally:
             with suppress(OSError):
                 partial.unlink()
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON has no kind for as a number or a text."""
+    if isinstance(value, Fraction):
+        return value.numerator if value.denominator == 1 else float(value)
+    return str(value)
 
 
 @contextmanager
@@ -117,18 +182,24 @@ def _named_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def claim(precision: str, stability: BitStability) -> str:
+def claim(precision: str, stability: BitStability, verification: Verification | None) -> str:
     """Return what may be said of a result whose run was checked with `stability`."""
+    again = ""
+    if verification is not None:
+        again = (
+            f" {verification.zones} zones were run again in larger windows: "
+            f"{verification.different} of {verification.compared} values differed."
+        )
     if not stability.compared:
-        return "The output is that of one pass over the whole image, which fits one window."
+        return "The output is that of one pass over the whole image, which fits one window." + again
     if stability.equal:
         return (
             f"The output equals a pass over the whole image bit for bit, in {precision}, wherever "
             "this machine's kernels treat other extents as they treated the two windows that the "
-            "check compared."
+            "check compared." + again
         )
     return (
         "The output equals a pass over the whole image up to rounding: in the check, logits "
         f"differed by at most {stability.largest_difference:.1e} of their standard deviation, and "
-        f"{stability.labels_different} labels."
+        f"{stability.labels_different} labels." + again
     )

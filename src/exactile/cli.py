@@ -1,7 +1,7 @@
 """The command line: options in, exit codes out. What is done lives elsewhere.
 
-Exit codes: 0 done; 1 an image failed, or nothing could be done; 2 wrong options; 130 and 143 when
-interrupted or terminated.
+Exit codes: 0 done; 1 an image failed, or nothing could be done; 2 wrong options; 3 a network that
+`inspect` refuses; 130 and 143 when interrupted or terminated.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn, TextIO
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -19,6 +19,7 @@ from rich.console import Console
 from exactile import __version__
 from exactile.allocation import prepare
 from exactile.errors import ExactileError, SettingsError
+from exactile.report.logs import log_to_stderr
 
 app = typer.Typer(
     add_completion=False,
@@ -29,8 +30,8 @@ app = typer.Typer(
 logger = logging.getLogger("exactile")
 
 BOOLEAN_OPTIONS = ("--preview",)
+REFUSED = 3
 STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 class Stopped(BaseException):
@@ -48,7 +49,7 @@ def main() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
     try:
-        _log_to_stderr(os.environ.get("POLUS_LOG", ""))
+        log_to_stderr(os.environ.get("POLUS_LOG", ""))
         prepare()
         app(args=plain_booleans(sys.argv[1:]))
     except ExactileError as error:
@@ -113,7 +114,19 @@ def segment(
     ] = "",
     model: Annotated[
         str,
-        typer.Option("--model", help="Folder of the model's card and weights; default bundled."),
+        typer.Option(
+            "--model",
+            help="A model's folder or file: card, bioimage.io, .pt, .ts, .pt2, .onnx; default "
+            "bundled.",
+        ),
+    ] = "",
+    normalization: Annotated[
+        str,
+        typer.Option(
+            "--normalization",
+            help="For models that do not say: none, zscore, minmax, percentile:lo:hi, scale:a:b; "
+            "default zscore.",
+        ),
     ] = "",
     output_type: Annotated[
         str, typer.Option("--outputType", help="labels, probabilities, logits; default labels.")
@@ -134,15 +147,20 @@ def segment(
         str,
         typer.Option("--channel", help="Channels for the model, from 0: 1, or 0,2; default all."),
     ] = "",
+    verify: Annotated[
+        str,
+        typer.Option("--verify", help="Run so many zones again in larger windows; default 0."),
+    ] = "",
     preview: Annotated[
         bool, typer.Option("--preview", help="Only write outDir/preview.json, and stop.")
     ] = False,
 ) -> None:
     """Segment a folder of OME-TIFF images, bit-equal to a pass over each whole image."""
     from exactile.engine import limit_threads
+    from exactile.outputs import write_preview
     from exactile.report.progress import make_watcher
     from exactile.report.summary import conclude
-    from exactile.segment import segment_collection, write_preview
+    from exactile.segment import segment_collection
     from exactile.settings import SegmentSettings
 
     given = {
@@ -150,11 +168,13 @@ def segment(
         "outDir": out_dir,
         "filePattern": file_pattern,
         "model": model,
+        "normalization": normalization,
         "outputType": output_type,
         "tileSize": tile_size,
         "device": device,
         "precision": precision,
         "channel": channel,
+        "verify": verify,
         "preview": preview,
         "POLUS_IMG_EXT": os.environ.get("POLUS_IMG_EXT", ""),
     }
@@ -167,6 +187,46 @@ def segment(
         complete = conclude(segment_collection(settings, watcher))
     if not complete:
         raise typer.Exit(1)
+
+
+@app.command()
+def inspect(
+    model: Annotated[
+        str, typer.Option("--model", help="A model's folder or file; default bundled.")
+    ] = "",
+    image: Annotated[
+        str, typer.Option("--image", help="Plan for this image; only its size is read.")
+    ] = "",
+    size: Annotated[
+        str, typer.Option("--size", help="Plan for an image of this height x width: 20000x30000.")
+    ] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write the facts as JSON; nothing is run.")
+    ] = False,
+    out_dir: Annotated[
+        str, typer.Option("--outDir", help="Folder for inspection.json and a picture of the ERF.")
+    ] = "",
+) -> None:
+    """Say what a network depends on, and why, and plan an image; exit code 3 if it is refused."""
+    from exactile.engine import limit_threads
+    from exactile.inspection import image_shape, inspect_model, parse_size, try_out
+    from exactile.models.loading import BUNDLED
+    from exactile.report.inspection_page import as_text, print_inspection, write_inspection
+
+    if image and size:
+        raise SettingsError("--image and --size both give a size; use one of them")
+    limit_threads(os.environ.get("NUM_THREADS"))
+    shape = image_shape(Path(image)) if image else parse_size(size) if size else None
+    found = inspect_model(Path(model) if model else BUNDLED, shape)
+    trial = try_out(found.model) if found.model and (out_dir or not as_json) else None
+    if as_json:
+        typer.echo(as_text(found))
+    else:
+        print_inspection(Console(), found, trial)
+    if out_dir:
+        write_inspection(Path(out_dir), found, trial)
+    if not found.local:
+        raise typer.Exit(REFUSED)
 
 
 @app.command()
@@ -188,28 +248,6 @@ def demo(
     with make_watcher(Console(stderr=True)) as watcher:
         made = demonstrate(out_dir, (size, size), watcher)
     typer.echo(describe_demonstration(made))
-
-
-def _log_to_stderr(level: str) -> None:
-    handler = _LateStderr()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-    logger.addHandler(handler)
-    name = (level or "INFO").upper().removeprefix("LOGGING.")
-    if name not in LOG_LEVELS:
-        raise SettingsError(f"POLUS_LOG={level}: is not a log level; use {', '.join(LOG_LEVELS)}")
-    logger.setLevel(name)
-
-
-class _LateStderr(logging.StreamHandler[TextIO]):
-    """Writes to what is sys.stderr at the time: a progress bar puts itself in its place."""
-
-    @property
-    def stream(self) -> TextIO:
-        return sys.stderr
-
-    @stream.setter
-    def stream(self, _: TextIO) -> None:
-        """Do nothing: the base class sets it once, in its constructor."""
 
 
 def _stop(number: int, _: object) -> NoReturn:

@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exactile.engine import Engine, OutputType, finish
 from exactile.errors import ExactileError, ImageError
+from exactile.forward import ForwardPass
 from exactile.geometry import Box, Interval
 from exactile.images.sink import Sink
 from exactile.images.source import Plane, Source
-from exactile.normalization import Statistics, normalize
+from exactile.normalization import normalize
 from exactile.overlap import ahead, behind
 from exactile.padding import reflect
+from exactile.processing import Pointwise
 from exactile.tiling import Plan, Tile
 
 DEPTH = 2
@@ -35,14 +36,23 @@ class NetworkError(ExactileError):
 
 
 @dataclass(frozen=True)
+class Finished:
+    """A pass that has been made."""
+
+    tile: Tile
+    pixels: NDArray[Any]
+    """What is written for the zone, (C, Y, X)."""
+
+
+@dataclass(frozen=True)
 class NormalizedPlane:
-    """A plane as the network sees it: normalised by its own statistics, padded at the end."""
+    """A plane as the network sees it: normalised as a whole, padded at the end."""
 
     source: Source
     plane: Plane
     channels: tuple[int, ...]
-    statistics: tuple[Statistics, ...]
-    """One for each of `channels`."""
+    steps: tuple[Pointwise, ...]
+    """The normalisation, with the numbers that were measured on this plane."""
 
     def read(self, window: Box) -> NDArray[np.float32]:
         """Return the pixels (C, Y, X) of `window`, which may reach beyond the image's end."""
@@ -52,18 +62,20 @@ class NormalizedPlane:
         if needed != window:
             y, x = (i - start for i, start in zip(indices, needed.start, strict=True))
             pixels = pixels[:, y[:, None], x[None, :]]
-        return normalize(pixels, self.statistics)
+        return normalize(pixels, self.steps)
 
 
 def segment_plane(
     image: NormalizedPlane,
     tiling: Plan,
-    engine: Engine,
-    output_type: OutputType,
+    run: ForwardPass,
     sink: Sink,
     advance: Callable[[int], None],
+    verify: Callable[[Finished], None],
 ) -> None:
     """Write every zone of the plane to `sink`, and tell `advance` how many pixels were written.
+
+    `verify` sees each zone in this thread, between two passes of the network.
 
     Raises:
         ImageError: if the source cannot be read.
@@ -71,17 +83,17 @@ def segment_plane(
         OutputError: if the sink cannot be written.
     """
 
-    def write(item: tuple[Box, NDArray[Any]]) -> None:
-        zone, pixels = item
-        sink.write(image.plane, zone, pixels)
-        advance(zone.size)
+    def write(done: Finished) -> None:
+        sink.write(image.plane, done.tile.zone, done.pixels)
+        advance(done.tile.zone.size)
 
     with (
         ahead(read_windows(image, tiling), DEPTH) as windows,
         behind(write, DEPTH) as writer,
     ):
-        for item in run_windows(image, tiling, engine, output_type, windows):
-            writer.put(item)
+        for done in run_windows(image, tiling, run, windows):
+            writer.put(done)
+            verify(done)
 
 
 def read_windows(
@@ -92,25 +104,23 @@ def read_windows(
         try:
             yield tile, image.read(tile.window)
         except ImageError as error:
-            raise ImageError(f"{error} (needed for {_name(tile.zone)})") from error
+            raise ImageError(f"{error} (needed for {zone_name(tile.zone)})") from error
 
 
 def run_windows(
     image: NormalizedPlane,
     tiling: Plan,
-    engine: Engine,
-    output_type: OutputType,
+    run: ForwardPass,
     windows: Iterable[tuple[Tile, NDArray[np.float32]]],
-) -> Iterator[tuple[Box, NDArray[Any]]]:
-    """Yield zones, cut off at the image's end, with their output (C, Y, X)."""
-    whole = Box.of_shape(tiling.shape)
+) -> Iterator[Finished]:
+    """Yield the passes, their zones cut off at the image's end, with what they give."""
+    whole = Box.of_shape(tiling.output_shape)
     for tile, pixels in windows:
-        zone = tile.zone & whole
+        kept = tile.cut_to(whole)
         try:
-            logits = engine.logits(pixels[None])[0]
-            yield zone, finish(logits[zone.relative_to(tile.window).slices], output_type)
+            yield Finished(kept, run(pixels, kept.crop))
         except (RuntimeError, MemoryError) as error:
-            raise network_failed(image.source.path, _name(zone), tiling, error) from error
+            raise network_failed(image.source.path, zone_name(kept.zone), tiling, error) from error
 
 
 def network_failed(path: Path, where: str, tiling: Plan, error: Exception) -> NetworkError:
@@ -122,6 +132,7 @@ def network_failed(path: Path, where: str, tiling: Plan, error: Exception) -> Ne
     )
 
 
-def _name(zone: Box) -> str:
+def zone_name(zone: Box) -> str:
+    """Return the place of `zone` in the output, for people."""
     (y, x) = zone.axes[-2:]
     return f"zone y {y.start} to {y.stop}, x {x.start} to {x.stop}"

@@ -1,44 +1,42 @@
 """The main job: a collection in, a collection out, and a certificate for each image.
 
-For every image: statistics, plan, check of bit-stability, then the pipeline for each plane.
+For the run: the model, its locality traced from the operators and proven on the weights. For every
+image: plan, check of bit-stability, statistics, then the pipeline for each plane.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import partial
 from math import prod
 from pathlib import Path
 
 import numpy as np
 
-from exactile.bit_stability import BitStability, check_bit_stability
-from exactile.certificate import Certificate, InputRecord, ModelRecord, PlanRecord, claim
-from exactile.engine import Engine, choose_device, make_engine
-from exactile.errors import CollectionError, ExactileError, ImageError, OutputError, PlanError
-from exactile.images import (
-    OmeTiffSink,
-    OutputImage,
-    Source,
-    collect,
-    open_source,
-    output_names,
+from exactile.bit_stability import BitStability
+from exactile.certificate import (
+    Certificate,
+    InputRecord,
+    ModelRecord,
+    PlanRecord,
+    StepRecord,
+    claim,
 )
-from exactile.models.loading import Model, load_model
-from exactile.normalization import Statistics, image_statistics
-from exactile.pipeline import NormalizedPlane, network_failed, segment_plane
+from exactile.errors import ExactileError, ImageError
+from exactile.finishing import label_dtype
+from exactile.images import OmeTiffSink, OutputImage, PhysicalSize, Source, open_source
+from exactile.job import Job, make_job
+from exactile.normalization import describe, fit
+from exactile.outputs import make_folder, plan_outputs
+from exactile.pipeline import NormalizedPlane, segment_plane
 from exactile.report.progress import Watcher
 from exactile.settings import SegmentSettings
-from exactile.tiling import Plan, auto_tile, least_tile, plan
-
-logger = logging.getLogger(__name__)
-
-PREVIEW_NAME = "preview.json"
+from exactile.tiling import Plan, plan
+from exactile.verification import Verifier, choose_zones
 
 
 @dataclass(frozen=True)
@@ -56,101 +54,6 @@ class ImageResult:
     """Empty, or why the image failed."""
 
 
-@dataclass
-class Job:
-    """What all images of a run have in common."""
-
-    settings: SegmentSettings
-    model: Model
-    engine: Engine
-    tile: int
-    """Side of the windows in pixels."""
-    checked: dict[tuple[int, ...], BitStability] = field(default_factory=dict)
-    """What the check found, by window and extent, so that it runs once for each."""
-
-    def bit_stability(self, tiling: Plan, path: Path) -> BitStability:
-        """Return what the check finds for windows of `tiling`; it runs once for each shape.
-
-        Raises:
-            NetworkError: if the network cannot be run on such windows, needed for image `path`.
-        """
-        key = tiling.window + tiling.extent
-        if key not in self.checked:
-            try:
-                found = check_bit_stability(self.engine, tiling, self.model.channels)
-            except (RuntimeError, MemoryError) as error:
-                raise network_failed(path, "the check of bit-stability", tiling, error) from error
-            logger.log(logging.INFO if found.equal else logging.WARNING, "%s", found.sentence())
-            self.checked[key] = found
-        return self.checked[key]
-
-
-def make_job(settings: SegmentSettings) -> Job:
-    """Load the model and choose device and tile size.
-
-    Raises:
-        ModelError: if the model cannot be loaded.
-        SettingsError: if the device is not there.
-        PlanError: if the tile size leaves no zone.
-    """
-    model = load_model(settings.model)
-    engine = make_engine(model.network, choose_device(settings.device), settings.precision)
-    least = least_tile(model.locality)
-    tile = auto_tile(model.locality) if settings.tile_size == "auto" else settings.tile_size
-    if tile < least:
-        halo = model.locality.halo[0]
-        raise PlanError(
-            f"--tileSize {tile} is too small for {model.card.name}: its halo is {halo.low} and "
-            f"{halo.high} px on the two sides, on a grid of F = {model.locality.alignment[0]} px; "
-            f"use at least {least}, or auto"
-        )
-    logger.info(
-        "%s on %s, %s; F %s, halo %s, windows of %d px",
-        model.card.name,
-        engine.describe(),
-        settings.precision,
-        " x ".join(map(str, model.locality.alignment)),
-        " x ".join(f"({h.low}, {h.high})" for h in model.locality.halo),
-        tile,
-    )
-    return Job(settings, model, engine, tile)
-
-
-def plan_outputs(settings: SegmentSettings) -> dict[Path, Path]:
-    """Return the output's path for each input's; nothing is read but names.
-
-    Raises:
-        CollectionError: if there are no images, or results would replace inputs or each other.
-    """
-    inputs = collect(settings.inp_dir, settings.file_pattern)
-    names = output_names(inputs, settings.extension)
-    outputs = {path: settings.out_dir / name for path, name in zip(inputs, names, strict=True)}
-    folders = {settings.inp_dir, *(path.parent for path in inputs)}
-    if settings.out_dir.resolve() in {folder.resolve() for folder in folders}:
-        raise CollectionError(
-            f"--outDir {settings.out_dir} is the folder of the images: results would replace "
-            "them, or be taken for them; choose another folder"
-        )
-    return outputs
-
-
-def write_preview(settings: SegmentSettings) -> Path:
-    """Write the names of the results to outDir/preview.json, as WIPP asks, and return its path."""
-    names = [path.name for path in plan_outputs(settings).values()]
-    _make_folder(settings.out_dir)
-    path = settings.out_dir / PREVIEW_NAME
-    partial = settings.out_dir / f".{PREVIEW_NAME}.partial"
-    content = {"filePattern": settings.file_pattern, "outDir": names}
-    try:
-        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
-    return path
-
-
 def segment_collection(settings: SegmentSettings, watcher: Watcher) -> Iterator[ImageResult]:
     """Segment every image and yield how it went; one that fails does not stop the others.
 
@@ -159,7 +62,7 @@ def segment_collection(settings: SegmentSettings, watcher: Watcher) -> Iterator[
     """
     outputs = plan_outputs(settings)
     job = make_job(settings)
-    _make_folder(settings.out_dir)
+    make_folder(settings.out_dir)
     for path, output in outputs.items():
         begun = time.monotonic()
         try:
@@ -188,17 +91,20 @@ def segment_image(job: Job, path: Path, output: Path, watcher: Watcher) -> Certi
         tiling = plan(source.shape, job.model.locality, job.tile)
         with _timed(seconds, "check"):
             stability = job.bit_stability(tiling, path)
-        statistics: dict[str, tuple[Statistics, ...]] = {}
-        watcher.begin(path.name, len(source.planes) * prod(source.shape))
-        with OmeTiffSink(output, _describe_output(source, channels, job)) as sink:
+        steps: dict[str, tuple[StepRecord, ...]] = {}
+        zones = len(source.planes) * tiling.count
+        chosen = choose_zones(zones, job.settings.verify, path.name)
+        verifier = Verifier(job.run, tiling, chosen, stability.equal)
+        watcher.begin(path.name, len(source.planes) * prod(tiling.output_shape))
+        with OmeTiffSink(output, _describe_output(source, channels, tiling, job)) as sink:
             for plane in source.planes:
                 with _timed(seconds, "statistics"):
-                    found = tuple(image_statistics(source, plane, c) for c in channels)
-                statistics[f"t={plane.t} z={plane.z}"] = found
-                image = NormalizedPlane(source, plane, channels, found)
+                    fitted = fit(job.model.before, source, plane, channels)
+                steps[f"t={plane.t} z={plane.z}"] = tuple(StepRecord.of(step) for step in fitted)
+                image = NormalizedPlane(source, plane, channels, fitted)
                 with _timed(seconds, "segmentation"):
                     segment_plane(
-                        image, tiling, job.engine, job.settings.output_type, sink, watcher.advance
+                        image, tiling, job.run, sink, watcher.advance, partial(verifier, image)
                     )
             record = InputRecord(
                 name=path.name,
@@ -212,9 +118,9 @@ def segment_image(job: Job, path: Path, output: Path, watcher: Watcher) -> Certi
                 },
                 dtype=str(source.dtype),
                 channels=channels,
-                statistics=statistics,
+                normalization=steps,
             )
-            certificate = _certify(job, record, output, tiling, stability, seconds)
+            certificate = _certify(job, record, output, tiling, stability, verifier, seconds)
             with certificate.beside(output.parent):
                 sink.close()
     return certificate
@@ -242,21 +148,32 @@ def choose_channels(source: Source, wanted: tuple[int, ...] | None, needed: int)
     return chosen
 
 
-def _describe_output(source: Source, channels: tuple[int, ...], job: Job) -> OutputImage:
-    labels = job.settings.output_type == "labels"
-    names = source.metadata.channels
+def _describe_output(
+    source: Source, channels: tuple[int, ...], tiling: Plan, job: Job
+) -> OutputImage:
+    labels, classes = job.settings.output_type == "labels", job.model.classes
+    metadata = source.metadata
+    names = metadata.channels
     if not labels:
-        names = job.model.classes
+        names = classes
     elif names:
         names = ("+".join(names[channel] for channel in channels),)
+    y, x = (axis.scale for axis in job.model.locality.axes)
     return OutputImage(
-        shape=source.shape,
-        dtype=np.dtype(np.uint8 if labels else np.float32),
+        shape=(tiling.output_shape[0], tiling.output_shape[1]),
+        dtype=label_dtype(len(classes)) if labels else np.dtype(np.float32),
         size_t=source.size_t,
-        size_c=1 if labels else len(job.model.classes),
+        size_c=1 if labels else len(classes),
         size_z=source.size_z,
-        metadata=replace(source.metadata, channels=names),
+        metadata=replace(
+            metadata, channels=names, y=_scaled(metadata.y, y), x=_scaled(metadata.x, x)
+        ),
     )
+
+
+def _scaled(size: PhysicalSize | None, scale: Fraction) -> PhysicalSize | None:
+    """Return the size of a pixel of the output, which has `scale` of them for each of the input."""
+    return size if size is None else replace(size, value=float(size.value / scale))
 
 
 def _certify(
@@ -265,30 +182,38 @@ def _certify(
     output: Path,
     tiling: Plan,
     stability: BitStability,
+    verifier: Verifier,
     seconds: dict[str, float],
 ) -> Certificate:
-    model = job.model
+    model, verification = job.model, verifier.result()
     return Certificate(
         output=output.name,
         input=record,
         model=ModelRecord(
-            name=model.card.name,
-            version=model.card.version,
-            sha256=model.sha256,
+            name=model.name,
+            version=model.file.version,
+            format=model.file.format,
+            sha256=model.file.sha256,
+            normalization=describe(model.before) + " (assumed)" * model.assumed,
+            finishing=describe(model.finishing.after),
             locality=model.locality,
-            proof="the construction of U-Nets, followed operator by operator",
+            operators=model.analysis.operators,
+            declared_halo=model.file.declared_halo,
+            proof=job.proof,
         ),
         settings=job.settings.model_dump(mode="json", by_alias=True),
         plan=PlanRecord(
             window=tiling.window,
             zone=tiling.zone,
             extent=tiling.extent,
+            output_shape=tiling.output_shape,
             windows=tiling.count,
             computed_ratio=round(tiling.computed_ratio, 4),
         ),
-        device=job.engine.describe(),
+        device=job.run.engine.describe(),
         bit_stability=stability,
-        claim=claim(job.settings.precision, stability),
+        verification=verification,
+        claim=claim(job.settings.precision, stability, verification),
         seconds={name: round(value, 3) for name, value in seconds.items()},
     )
 
@@ -300,14 +225,3 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
         yield
     finally:
         seconds[name] = seconds.get(name, 0.0) + time.monotonic() - begun
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"--outDir {path}: cannot be made ({error.strerror}); choose a folder you may write to"
-        ) from error
-    if not os.access(path, os.W_OK):
-        raise OutputError(f"--outDir {path}: is not writable; choose another, or permit writing")

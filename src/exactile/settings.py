@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
-from exactile.engine import OutputType, Precision
+from exactile.engine import Precision
 from exactile.errors import SettingsError
+from exactile.finishing import OutputType
 from exactile.images import DEFAULT_PATTERN
 from exactile.models.loading import BUNDLED
+from exactile.normalization import parse_normalization
+from exactile.processing import Before
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
@@ -34,7 +37,9 @@ class SegmentSettings(BaseModel):
     file_pattern: str = DEFAULT_PATTERN
     """Which files of `inp_dir` are segmented: a filepattern, matched against whole names."""
     model: Path = BUNDLED
-    """Folder of the model: a card, model.json, and its weights."""
+    """The model: a folder with a card, a bioimage.io description, or a file of a known format."""
+    normalization: tuple[Before, ...] | None = None
+    """How images are normalised, for a model that does not say so itself."""
     output_type: OutputType = "labels"
     """uint8 class numbers, or float32 probabilities or logits with one channel for each class."""
     tile_size: Literal["auto"] | int = "auto"
@@ -45,6 +50,8 @@ class SegmentSettings(BaseModel):
     """Arithmetic of the network."""
     channel: tuple[int, ...] | None = None
     """Channels of the images that the network gets, from 0; by default all of them."""
+    verify: Annotated[int, Field(ge=0)] = 0
+    """How many zones of each image are run again, in larger windows, and compared."""
     preview: bool = False
     """Only write outDir/preview.json, the names of the results, and stop."""
     extension: str | None = Field(default=None, alias="POLUS_IMG_EXT")
@@ -71,6 +78,11 @@ class SegmentSettings(BaseModel):
         if not _DEVICE.fullmatch(value):
             raise ValueError("is not a device; use auto, cpu, cuda, or cuda:N")
         return value
+
+    @field_validator("normalization", mode="before")
+    @classmethod
+    def _steps_from_text(cls, value: Any) -> Any:
+        return parse_normalization(value) if isinstance(value, str) else value
 
     @field_validator("channel", mode="before")
     @classmethod
