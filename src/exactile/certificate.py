@@ -48,13 +48,12 @@ class ProofRecord:
     minimal: tuple[tuple[bool | None, bool | None], ...]
     """By axis, low and high: whether one F less of halo let the poison through; None for none."""
     passes: int
-    seconds: float
 
     @classmethod
     def of(cls, proof: Proof) -> ProofRecord:
         """Return the record of `proof`, which holds."""
         places = dict(Counter(zone.place for zone in proof.zones))
-        return cls(places, proof.minimal, proof.passes, round(proof.seconds, 3))
+        return cls(places, proof.minimal, proof.passes)
 
     def sentence(self) -> str:
         """Return the finding in words."""
@@ -63,7 +62,7 @@ class ProofRecord:
         least = f"; one F less would be too little on {sum(sides)} of {len(sides)} sides"
         return (
             f"locality proven on the weights: poison around {places} zones did not reach them"
-            f"{least if sides else ''} ({self.passes} passes, {self.seconds:.1f} s)"
+            f"{least if sides else ''} ({self.passes} passes)"
         )
 
 

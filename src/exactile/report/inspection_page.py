@@ -67,10 +67,10 @@ def _rows(inspection: Inspection, trial: Trial | None) -> Iterator[tuple[str, st
         return
     yield (
         "input",
-        f"{model.channels} channels; {describe(model.before)}"
+        f"{_channels(model.channels)}; {describe(model.before)}"
         + (", assumed: the file does not say" if model.assumed else ""),
     )
-    yield "output", f"{len(model.classes)} channels: {', '.join(model.classes)}"
+    yield "output", f"{_channels(len(model.classes))}: {', '.join(model.classes)}"
     yield from _locality_rows(inspection, model)
     if trial is not None:
         yield from _trial_rows(trial, model)
@@ -142,6 +142,10 @@ def _plan(tiling: Plan) -> str:
         f"zones of {_size(tiling.zone)}; {tiling.computed_ratio:.2f} computed pixels for each "
         f"pixel; output {_size(tiling.output_shape)}"
     )
+
+
+def _channels(count: int) -> str:
+    return f"{count} channel{'s' * (count > 1)}"
 
 
 def _size(sides: Sequence[int]) -> str:
