@@ -174,25 +174,22 @@ def test_planar_networks_give_the_bits_of_the_whole_image(
     assert torch.equal(run_tiles(run, image, tiling), expected)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
     ("shape", "tile"),
     [((1088, 64), 260), pytest.param((1088, 832), 938, marks=pytest.mark.slow)],
     ids=["strip", "square"],
 )
-def test_an_fc_densenet_gives_the_bits_in_bfloat16_and_the_labels_in_float32(
-    shape: tuple[int, int], tile: int
+def test_an_fc_densenet_gives_the_bits_of_the_whole_image(
+    shape: tuple[int, int], tile: int, precision: str
 ) -> None:
-    """Transposed convolutions of 3 x 3 and stride 2 are not bit-stable in float32 on a CPU."""
+    """Its transposed convolutions are bit-stable on a CPU as `exactile.fixed_order` runs them."""
     torch.manual_seed(0)
     network = randomized(FCDenseNet(1, 3, 56, first_width=4, growth=2))
     tiling = planned(network, shape, tile)
     image = standard_noise(tiling.extent)
-    run = engine_run(network, "bfloat16")
+    run = engine_run(network, precision)
     assert torch.equal(run_tiles(run, image, tiling), run(image))
-    run = engine_run(network, "float32")
-    expected, found = run(image), run_tiles(run, image, tiling)
-    assert torch.equal(found.argmax(0), expected.argmax(0))
-    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 @pytest.mark.parametrize(
