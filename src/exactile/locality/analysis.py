@@ -125,8 +125,8 @@ def placed(pattern: Pattern) -> Halo | None:
     """Return the input pixels without output at both ends, or None where that cannot be told.
 
     An output as long as the image lies on it. A shorter one lies in the middle, as valid
-    convolutions leave it, if what its positions depend on says so to within half a period: the
-    sides of a network may differ by that much. With F = 1 it lies where its positions look.
+    convolutions leave it, if what its positions depend on says so to within a pixel: a crop of one
+    side only would show. With F = 1 it lies where its positions look.
     """
     crop, shift = pattern.crop, pattern.shift
     if crop < 0 or crop.denominator != 1:
@@ -134,9 +134,7 @@ def placed(pattern: Pattern) -> Halo | None:
     if crop == 0:
         return Halo(0, 0)
     half = crop / 2
-    if half.denominator == 1 and abs(shift - half) < max(
-        Fraction(1), Fraction(pattern.alignment, 2)
-    ):
+    if half.denominator == 1 and abs(shift - half) < 1:
         return Halo(int(half), int(half))
     if pattern.alignment == 1 and shift.denominator == 1 and 0 <= shift <= crop:
         return Halo(int(shift), int(crop - shift))

@@ -79,7 +79,7 @@ def working_extent(module: nn.Module, channels: int, spatial_dims: int) -> int:
     Raises `NotLocal` for what is refused there, `ModelError` where no extent works.
     """
     said: dict[int, Refusal] = {}
-    alone: dict[int, Refusal] = {}
+    alone: list[Refusal] = []
     refused: Run | None = None
     for extent in TRIAL_EXTENTS:
         run = attempt(module, channels, (extent,) * spatial_dims, 0)
@@ -96,21 +96,29 @@ def working_extent(module: nn.Module, channels: int, spatial_dims: int) -> int:
             refuse(run)
             check_output(run, spatial_dims)
             return extent
-        refuse(run)
-        alone[extent] = grown
+        only = only_at(extent, grown)
+        if run.refusals:
+            same = any((r.operator, r.module) == (only.operator, only.module) for r in run.refusals)
+            raise NotLocal(run.refusals if same else (only, *run.refusals))
+        alone.append(only)
     if refused is not None:
         refuse(refused)
-    for extent, failure in alone.items():
-        reason = (
-            f"the network runs at extent {extent} but not at {2 * extent} ({failure.reason}); "
-            "give it layers that take any size"
-        )
-        raise NotLocal((Refusal(failure.operator, failure.module, reason),))
+    if alone:
+        raise NotLocal((alone[0],))
     first, failure = next(iter(said.items()))
     raise ModelError(
         f"the network does not run on {channels} channel(s) in {spatial_dims} dimensions at any "
         f"extent tried ({', '.join(map(str, sorted(said)))}); at {first} it says: {failure}"
     )
+
+
+def only_at(extent: int, failure: Refusal) -> Refusal:
+    """Refuse a network that runs at `extent` and fails at twice that."""
+    reason = (
+        f"the network runs at extent {extent} but not at {2 * extent} ({failure.reason}); "
+        "give it layers that take any size"
+    )
+    return Refusal(failure.operator, failure.module, reason)
 
 
 def profile_of(run: Run) -> Profile | None:
