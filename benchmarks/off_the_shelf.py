@@ -53,11 +53,16 @@ NARROW = 67
 
 
 def randomize(network: nn.Module) -> None:
-    """Give every batch norm statistics, as training does."""
+    """Give every batch norm statistics, and what starts at zero a weight, as training does."""
     for part in network.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is not None:
             part.running_mean.normal_(0, 0.1)
             part.running_var.uniform_(0.5, 2)
+            if part.weight is not None:
+                nn.init.uniform_(part.weight, 0.5, 1.5)
+    for name, parameter in network.named_parameters():
+        if name.rpartition(".")[2] in ("gamma", "layer_scale"):
+            nn.init.uniform_(parameter, 0.5, 1.5)
 
 
 def plans(found: Analysis, most: int) -> Iterator[Plan]:

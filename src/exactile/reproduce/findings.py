@@ -10,6 +10,9 @@ from exactile.reproduce.published import IMAGES, published_table
 from exactile.reproduce.run import HaloResult, HaloRow, OffsetResult, ShortfallResult
 from exactile.reproduce.tables import halo_text, scientific
 
+LAST_BITS = 1e-14
+"""Differences of a softmax in float64 that are not larger are those of its last bits."""
+
 
 def of_table(result: HaloResult) -> list[str]:
     """Return what a table shows."""
@@ -129,13 +132,15 @@ def of_shortfalls(results: Sequence[ShortfallResult]) -> list[str]:
     sentences = []
     for result in results:
         formula, exact = result.formula, result.exact
+        seen = formula.double.largest
+        wrong = "is wrong by up to" if seen > LAST_BITS else "shows it in the last bits alone:"
         sentences.append(
             f"{result.shortfall.network.title}: at the formula's radius, {halo_text(formula.halo)} "
             f"px after rounding to F, {formula.reached:,} of {formula.zone:,} pixels of a zone "
-            f"depend on input that it does not have; the softmax is wrong by up to "
-            f"{scientific(formula.double.largest)} in float64. At {halo_text(exact.halo)} px "
-            f"{exact.reached or 'none'} do, and it differs by {scientific(exact.double.largest)} "
-            f"in float64 and {scientific(exact.single.largest)} in float32."
+            f"depend on input that it does not have; the softmax {wrong} {scientific(seen)} in "
+            f"float64. At {halo_text(exact.halo)} px {exact.reached or 'none'} do, and it differs "
+            f"by {scientific(exact.double.largest)} in float64 and "
+            f"{scientific(exact.single.largest)} in float32."
         )
     return sentences
 
