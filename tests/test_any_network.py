@@ -57,6 +57,31 @@ class Reduced(nn.Module):
         return self.head(self.body(x))
 
 
+class Uneven(nn.Module):
+    """Its output lacks four rows at the top, and two columns on each side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(1, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)[:, :, 4:, 2:-2]
+
+
+class Switching(nn.Module):
+    """Does something else with large images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.small = nn.Conv2d(1, 2, 3, padding=1)
+        self.large = nn.Conv2d(1, 2, 5, padding=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[3] > 700:
+            return self.large(x)
+        return self.small(x)
+
+
 class Enlarged(nn.Module):
     """Twice the resolution, as in super-resolution."""
 
@@ -70,7 +95,7 @@ class Enlarged(nn.Module):
         return self.head(self.shuffle(F.relu(self.body(x))))
 
 
-NETWORKS = {"valid": Valid, "reduced": Reduced, "enlarged": Enlarged}
+NETWORKS = {"valid": Valid, "reduced": Reduced, "enlarged": Enlarged, "uneven": Uneven}
 
 
 def save(path: Path, network: nn.Module) -> Path:
@@ -113,7 +138,9 @@ def test_each_kind_of_output_has_the_size_that_its_network_gives(tmp_path: Path)
     for name, network in NETWORKS.items():
         located = load_model(save(tmp_path / f"{name}.pt", network())).locality
         sizes[name] = located.output_shape((701, 838))
-    assert sizes == {"valid": (694, 830), "reduced": (176, 210), "enlarged": (1402, 1676)}
+    assert sizes == {"valid": (694, 830), "reduced": (176, 210), "enlarged": (1402, 1676)} | {
+        "uneven": (697, 834)
+    }
 
 
 def test_the_pixels_of_a_scaled_output_have_the_size_that_they_cover(tmp_path: Path) -> None:
@@ -131,6 +158,28 @@ def test_an_image_of_which_valid_convolutions_leave_nothing_is_named(tmp_path: P
     assert ended.code == 1
     assert "too small for this network" in ended.errors[0]
     assert files_in(tmp_path / "out") == []
+
+
+def test_a_network_that_does_something_else_with_large_images_is_refused(tmp_path: Path) -> None:
+    """Windows of 256 px would all be equal to each other, and none to the whole image."""
+    model = save(tmp_path / "switching.pt", Switching())
+    write_image(tmp_path / "in" / "a.ome.tif", noise_image((300, 701)))
+    ended = call(arguments(tmp_path / "in", tmp_path / "out", model=model, tileSize=256))
+    assert ended.code == 1
+    assert "the network does something else with" in ended.errors[0]
+    assert files_in(tmp_path / "out") == []
+
+
+def test_a_network_without_channels_is_refused(tmp_path: Path) -> None:
+    class Empty(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, :0]
+
+    model = save(tmp_path / "empty.pt", Empty())
+    write_image(tmp_path / "in" / "a.ome.tif", noise_image((100, 100)))
+    ended = call(arguments(tmp_path / "in", tmp_path / "out", model=model))
+    assert ended.code == 1
+    assert "returns no channels" in ended.errors[0]
 
 
 def test_a_network_that_is_not_local_is_refused_by_operator_and_module(tmp_path: Path) -> None:

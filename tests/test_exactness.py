@@ -55,7 +55,7 @@ def reference(model: Path, pixels: NDArray[Any], precision: str, output: str) ->
 
 @pytest.mark.parametrize("shape", [ODD, ON_GRID, SMALL, THIN, ONE_WIDE])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("width", [16, 32])
+@pytest.mark.parametrize("width", [16, pytest.param(32, marks=pytest.mark.slow)])
 def test_logits_are_those_of_the_whole_image(
     tmp_path: Path, random_model: Callable[..., Path], width: int, precision: str, shape: tuple
 ) -> None:

@@ -12,6 +12,7 @@ from exactile.engine import DTYPES, Engine, choose_device, make_engine
 from exactile.errors import ModelError, PlanError
 from exactile.fixed_order import fixed_order
 from exactile.forward import ForwardPass
+from exactile.locality import confirm
 from exactile.locality.poison import prove
 from exactile.models.loading import load_model
 from exactile.models.model import PLANES, Model
@@ -40,10 +41,12 @@ class Job:
         """Return what the check finds for windows of `tiling`; it runs once for each shape.
 
         Raises:
+            ModelError: if the network treats an image of this size otherwise than a window.
             NetworkError: if the network cannot be run on such windows, needed for image `path`.
         """
         key = tiling.window + tiling.extent
         if key not in self.checked:
+            self._confirm(tiling, path)
             try:
                 found = check_bit_stability(self.run.engine, tiling, self.model.channels)
             except (RuntimeError, MemoryError) as error:
@@ -51,6 +54,20 @@ class Job:
             logger.log(logging.INFO if found.equal else logging.WARNING, "%s", found.sentence())
             self.checked[key] = found
         return self.checked[key]
+
+    def _confirm(self, tiling: Plan, path: Path) -> None:
+        """See that the network treats an image of this size as it treats a window.
+
+        Raises:
+            ModelError: if it does not.
+        """
+        if tiling.count == 1:
+            return
+        model = self.model
+        try:
+            confirm(model.network, model.channels, model.analysis, tiling.window, tiling.extent)
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from error
 
 
 def make_job(settings: SegmentSettings) -> Job:

@@ -1,6 +1,6 @@
 """What a network's output depends on: traced from its operators, proven on its weights."""
 
-from exactile.locality.analysis import Analysis, analyze
+from exactile.locality.analysis import Analysis, analyze, confirm
 from exactile.locality.refusal import NotLocal, Refusal
 
-__all__ = ["Analysis", "NotLocal", "Refusal", "analyze"]
+__all__ = ["Analysis", "NotLocal", "Refusal", "analyze", "confirm"]

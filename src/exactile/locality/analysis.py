@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from math import floor
+from math import ceil, floor
 
 import torch
 from torch import nn
@@ -21,7 +21,7 @@ from exactile.locality.pattern import Pattern
 from exactile.locality.refusal import NotLocal
 from exactile.locality.run import Run
 from exactile.locality.scriptpath import located
-from exactile.locality.search import along_axis, is_batchable, working_extent
+from exactile.locality.search import along_axis, confirm_at, is_batchable, working_extent
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,8 @@ class Analysis:
     """The ATen operator that made the output's values; those that only move them do not count."""
     batchable: bool
     """Whether images of a batch are independent of each other."""
+    patterns: tuple[Pattern, ...]
+    """What the locality was read from, on every axis: to confirm it at other extents."""
 
 
 def analyze(module: nn.Module, channels: int, spatial_dims: int = 2) -> Analysis:
@@ -68,7 +70,7 @@ def analyze(module: nn.Module, channels: int, spatial_dims: int = 2) -> Analysis
     Raises `NotLocal` where the output depends on more than a bounded neighbourhood or may do so,
     and `ModelError` where the network cannot run, or does not return one tensor.
     """
-    with evaluation(module), _named(module):
+    with evaluation(module), named(module):
         base = working_extent(module, channels, spatial_dims)
         axes = [
             along_axis(module, channels, spatial_dims, axis, base) for axis in range(spatial_dims)
@@ -81,7 +83,7 @@ def analyze(module: nn.Module, channels: int, spatial_dims: int = 2) -> Analysis
             tuple(
                 AxisLocality(
                     alignment=found.pattern.alignment,
-                    halo=found.pattern.needed.round_up(found.pattern.alignment),
+                    halo=halo_of(found.pattern),
                     scale=Fraction(found.pattern.positions, found.pattern.alignment),
                     crop=crop or Halo(0, 0),
                     least=found.extent,
@@ -107,11 +109,45 @@ def analyze(module: nn.Module, channels: int, spatial_dims: int = 2) -> Analysis
         outputs=run.shape[1] if run.shape is not None else 0,
         last=run.last,
         batchable=batchable,
+        patterns=tuple(found.pattern for found in axes),
     )
 
 
+def confirm(
+    module: nn.Module,
+    channels: int,
+    analysis: Analysis,
+    window: tuple[int, ...],
+    extent: tuple[int, ...],
+) -> None:
+    """Trace `module` at the very sizes of a plan, and see that it does there what was analysed.
+
+    A network may look at the size of its input and do something else above some size. No number of
+    trials excludes that, but the two sizes that count can be tried: from a window to the whole
+    image, one axis after the other.
+
+    Raises `NotLocal` if the two differ in more than the length of their middles.
+    """
+    with evaluation(module), named(module):
+        for axis, pattern in enumerate(analysis.patterns):
+            small = extent[:axis] + window[axis:]
+            large = extent[: axis + 1] + window[axis + 1 :]
+            if small != large:
+                confirm_at(module, channels, pattern, small, large, axis)
+
+
+def halo_of(pattern: Pattern) -> Halo:
+    """Return the halo of zones, rounded up to F.
+
+    A window gives fewer positions than it has pixels where the output is cropped, so that its zone
+    ends at least so far from the window's end.
+    """
+    high = max(pattern.needed.high, ceil(pattern.crop))
+    return Halo(pattern.needed.low, high).round_up(pattern.alignment)
+
+
 @contextmanager
-def _named(module: nn.Module) -> Iterator[None]:
+def named(module: nn.Module) -> Iterator[None]:
     """Name the modules of a TorchScript network, which cannot be followed, in a refusal."""
     try:
         yield

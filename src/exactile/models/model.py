@@ -72,6 +72,8 @@ def complete(file: NetworkFile, before: tuple[Before, ...] | None = None) -> Mod
             f"{file.name} says itself how its images are normalised; leave out --normalization"
         )
     channels, analysis = _trace(file)
+    if not analysis.outputs:
+        raise ModelError(f"{file.name}: returns no channels; export a network with an output")
     if analysis.unplaced:
         raise ModelError(
             f"{file.name}: where its output lies in the image cannot be told: {analysis.unplaced}; "

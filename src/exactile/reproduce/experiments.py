@@ -144,13 +144,13 @@ def quick_form(images: int = 1, width: int = 8) -> Form:
         images=_at_least(1, images, "--images"),
         tables=_tables(
             _at_least(1, width, "--width"),
-            trained=(1024, 1024),
+            trained=(512, 1536),
             untrained=(512, 2560),
             modified=(512, 2560),
             dense=(128, 2304),
             dense_step=128,
         ),
-        offsets=_offsets(640),
+        offsets=_offsets(512),
         shortfalls=(
             Shortfall(_random_unet(1, 1), (256, 256), 128),
             Shortfall(_random_unet(2, 2), (384, 384), 128),
