@@ -158,7 +158,7 @@ def standard_noise(shape: tuple[int, ...]) -> Tensor:
         (UNet(1, 3, 8, depth=3, convolutions=1, kernel_size=5), (500, 420), 352),
         (UNet(1, 3, 8, depth=2, convolutions=3), (360, 420), 328),
         (SegNet(1, 3, 4), (640, 512), 544),
-        (FCNVGG16(1, 3, 4), (640, 512), 544),
+        (FCNVGG16(1, 3, 4), (640, 192), 333),
     ],
     ids=["unet_kernel_5", "unet_n_3", "segnet", "fcn_vgg16"],
 )
