@@ -1,6 +1,7 @@
 """What a network's output depends on: traced from its operators, proven on its weights."""
 
-from exactile.locality.analysis import Analysis, analyze, confirm
+from exactile.locality.analysis import Analysis, analyze
+from exactile.locality.confirmation import confirm
 from exactile.locality.refusal import NotLocal, Refusal
 
 __all__ = ["Analysis", "NotLocal", "Refusal", "analyze", "confirm"]

@@ -6,22 +6,18 @@ traced from the operators that the network runs, not computed from a formula.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor
 
-import torch
 from torch import nn
 
 from exactile.geometry import AxisLocality, Halo, Locality
 from exactile.locality.modulepath import evaluation
 from exactile.locality.pattern import Pattern
-from exactile.locality.refusal import NotLocal
 from exactile.locality.run import Run
-from exactile.locality.scriptpath import located
-from exactile.locality.search import along_axis, confirm_at, is_batchable, working_extent
+from exactile.locality.scriptpath import named
+from exactile.locality.search import along_axis, is_batchable, working_extent
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,29 +109,6 @@ def analyze(module: nn.Module, channels: int, spatial_dims: int = 2) -> Analysis
     )
 
 
-def confirm(
-    module: nn.Module,
-    channels: int,
-    analysis: Analysis,
-    window: tuple[int, ...],
-    extent: tuple[int, ...],
-) -> None:
-    """Trace `module` at the very sizes of a plan, and see that it does there what was analysed.
-
-    A network may look at the size of its input and do something else above some size. No number of
-    trials excludes that, but the two sizes that count can be tried: from a window to the whole
-    image, one axis after the other.
-
-    Raises `NotLocal` if the two differ in more than the length of their middles.
-    """
-    with evaluation(module), named(module):
-        for axis, pattern in enumerate(analysis.patterns):
-            small = extent[:axis] + window[axis:]
-            large = extent[: axis + 1] + window[axis + 1 :]
-            if small != large:
-                confirm_at(module, channels, pattern, small, large, axis)
-
-
 def halo_of(pattern: Pattern) -> Halo:
     """Return the halo of zones, rounded up to F.
 
@@ -144,17 +117,6 @@ def halo_of(pattern: Pattern) -> Halo:
     """
     high = max(pattern.needed.high, ceil(pattern.crop))
     return Halo(pattern.needed.low, high).round_up(pattern.alignment)
-
-
-@contextmanager
-def named(module: nn.Module) -> Iterator[None]:
-    """Name the modules of a TorchScript network, which cannot be followed, in a refusal."""
-    try:
-        yield
-    except NotLocal as refused:
-        if not isinstance(module, torch.jit.ScriptModule):
-            raise
-        raise NotLocal(located(module, refused.refusals)) from None
 
 
 def placed(pattern: Pattern) -> Halo | None:

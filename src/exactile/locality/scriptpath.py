@@ -8,12 +8,14 @@ graphs of their own parts do not.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 
-from exactile.locality.refusal import Refusal
+from exactile.locality.refusal import NotLocal, Refusal
 
 SHOWN = 3
 """How many modules a refusal names."""
@@ -32,6 +34,17 @@ WRITTEN_AS = {
     "copy": ("pad",),
 }
 """Names in a graph of what arrives under another name, the more telling ones first."""
+
+
+@contextmanager
+def named(module: nn.Module) -> Iterator[None]:
+    """Name the modules of a TorchScript network, which cannot be followed, in a refusal."""
+    try:
+        yield
+    except NotLocal as refused:
+        if not isinstance(module, torch.jit.ScriptModule):
+            raise
+        raise NotLocal(located(module, refused.refusals)) from None
 
 
 def located(module: torch.jit.ScriptModule, refusals: tuple[Refusal, ...]) -> tuple[Refusal, ...]:
@@ -64,7 +77,7 @@ def _inside(path: str, outer: str) -> bool:
     return path != outer and path.startswith(f"{outer}." if outer else "")
 
 
-def _kinds(module: torch.nn.Module) -> set[str]:
+def _kinds(module: nn.Module) -> set[str]:
     """Return the kinds of all nodes of a module's graph, those of its parts included."""
     graph = getattr(module, "inlined_graph", None)
     return set() if graph is None else set(_of_block(graph))

@@ -230,41 +230,6 @@ def confirm(profile: Profile, pattern: Pattern, unit: int, run_at: RunAt) -> Pat
     return None
 
 
-def confirm_at(
-    module: nn.Module,
-    channels: int,
-    pattern: Pattern,
-    small: tuple[int, ...],
-    large: tuple[int, ...],
-    axis: int,
-) -> None:
-    """Raise `NotLocal` unless two sizes, which differ along `axis` only, show one pattern there."""
-    profiles = []
-    for sides in (small, large):
-        run = attempt(module, channels, sides, axis)
-        if isinstance(run, Refusal):
-            raise NotLocal((only_at_other_sizes(run, sides),))
-        refuse(run)
-        profiles.append(profile_of(run))
-    first, second = profiles
-    if first is None or second is None or not consistent(pattern, first, second):
-        reason = (
-            f"the network does something else with {_size(large)} px than with {_size(small)} px: "
-            "it looks at the size of its input; give it layers that do not"
-        )
-        raise NotLocal((Refusal("model", "model", reason),))
-
-
-def only_at_other_sizes(failure: Refusal, sides: tuple[int, ...]) -> Refusal:
-    """Refuse a network that fails at sizes that the plan needs."""
-    reason = f"the network does not run on {_size(sides)} px ({failure.reason})"
-    return Refusal(failure.operator, failure.module, reason)
-
-
-def _size(sides: tuple[int, ...]) -> str:
-    return " x ".join(map(str, sides))
-
-
 def smallest_window(profile: Profile, pattern: Pattern, unit: int, run_at: RunAt) -> int:
     """Return the smallest extent at which the network was seen to follow the pattern.
 
