@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
@@ -50,7 +50,7 @@ class SegmentSettings(BaseModel):
     """Arithmetic of the network."""
     channel: tuple[int, ...] | None = None
     """Channels of the images that the network gets, from 0; by default all of them."""
-    verify: Annotated[int, Field(ge=0)] = 0
+    verify: int = 0
     """How many zones of each image are run again, in larger windows, and compared."""
     preview: bool = False
     """Only write outDir/preview.json, the names of the results, and stop."""
@@ -71,6 +71,13 @@ class SegmentSettings(BaseModel):
         if not text.isdecimal() or int(text) < 1:
             raise ValueError("is not a window side in pixels; use auto, or a number such as 1216")
         return int(text)
+
+    @field_validator("verify", mode="before")
+    @classmethod
+    def _count_from_text(cls, value: Any) -> Any:
+        if not str(value).strip().isdecimal():
+            raise ValueError("is not a number of zones; use 0 for none, or a number such as 5")
+        return int(value)
 
     @field_validator("device")
     @classmethod
