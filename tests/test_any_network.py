@@ -170,6 +170,48 @@ def test_a_network_that_does_something_else_with_large_images_is_refused(tmp_pat
     assert files_in(tmp_path / "out") == []
 
 
+class Counting(nn.Module):
+    """Gives other results after some passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(1, 2, 3, padding=1)
+        self.passes = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes = self.passes + 1
+        return self.body(x) * (1.0 if self.passes < 40 else 2.0)
+
+
+class Asserting(nn.Module):
+    """Takes multiples of 32 only, and says so by an assertion."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[2] % 32 == 0, "multiples of 32 are needed"
+        assert x.shape[3] % 32 == 0, "multiples of 32 are needed"
+        return self.body(x)
+
+
+def test_a_network_that_keeps_a_state_is_refused(tmp_path: Path) -> None:
+    model = save(tmp_path / "counting.pt", Counting())
+    write_image(tmp_path / "in" / "a.ome.tif", noise_image((233, 310)))
+    ended = call(arguments(tmp_path / "in", tmp_path / "out", model=model, tileSize=64))
+    assert ended.code == 1
+    assert "keeps a state" in ended.errors[0]
+
+
+def test_a_network_that_asserts_multiples_of_32_gets_them(tmp_path: Path) -> None:
+    """TorchScript raises an error of its own kind where an assertion fails."""
+    model = save(tmp_path / "asserting.pt", Asserting())
+    write_image(tmp_path / "in" / "a.ome.tif", noise_image((233, 310)))
+    assert load_model(model).locality.alignment == (32, 32)
+    assert call(arguments(tmp_path / "in", tmp_path / "out", model=model, tileSize=160)).code == 0
+
+
 def test_a_network_without_channels_is_refused(tmp_path: Path) -> None:
     class Empty(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -124,8 +124,8 @@ def segment(
         str,
         typer.Option(
             "--normalization",
-            help="For models that do not say: none, zscore, minmax, percentile:lo:hi, scale:a:b; "
-            "default zscore.",
+            help="For models that do not say: none, zscore, minmax, percentile:lo:hi, "
+            "scale:gain:offset; default zscore.",
         ),
     ] = "",
     output_type: Annotated[

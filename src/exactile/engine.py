@@ -39,7 +39,11 @@ class Engine:
         """Return the network's float32 output (N, classes, Y, X) on the device for `windows`."""
         with torch.inference_mode(), fixed_order(self.device):
             x = torch.from_numpy(windows).to(self.device, DTYPES[self.precision])
-            result: Tensor = self.network(x.contiguous(memory_format=torch.channels_last))
+            try:
+                result: Tensor = self.network(x.contiguous(memory_format=torch.channels_last))
+            except torch.jit.Error as error:
+                # TorchScript has a kind of its own for what it raises.
+                raise RuntimeError(str(error)) from error
             return result.to(torch.float32, memory_format=torch.contiguous_format)
 
     def describe(self) -> str:

@@ -34,7 +34,7 @@ class Inspection:
     refusals: tuple[Refusal, ...]
     """Empty where the network is local."""
     formula: tuple[int, ...]
-    """The papers' radius by axis, in pixels; empty where the network is refused."""
+    """The papers' radius by axis, in pixels; empty where it cannot be computed."""
     tiling: Plan | None
     """The plan for the image that was asked for."""
 
@@ -103,7 +103,11 @@ def inspect_model(path: Path, shape: tuple[int, ...] | None) -> Inspection:
         model = complete(file)
     except NotLocal as refused:
         return Inspection(file, parameters, None, refused.refusals, (), None)
-    formula = formula_radius_of(file.network, model.channels, model.dimensions)
+    try:
+        formula = formula_radius_of(file.network, model.channels, model.dimensions)
+    except ModelError:
+        # It is a figure to compare with, which some traced networks do not let be computed.
+        formula = ()
     tiling = None
     if shape is not None:
         if len(shape) != model.dimensions:

@@ -6,6 +6,8 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from exactile.bit_stability import BitStability, check_bit_stability
 from exactile.certificate import ProofRecord
 from exactile.engine import DTYPES, Engine, choose_device, make_engine
@@ -22,6 +24,9 @@ from exactile.settings import SegmentSettings
 from exactile.tiling import Plan, auto_tile, least_tile
 
 logger = logging.getLogger(__name__)
+
+MOST_ROUNDING = 1e-2
+"""Larger differences, relative to the standard deviation of the output, have another cause."""
 
 
 @dataclass
@@ -51,6 +56,12 @@ class Job:
                 found = check_bit_stability(self.run.engine, tiling, self.model.channels)
             except (RuntimeError, MemoryError) as error:
                 raise network_failed(path, "the check of bit-stability", tiling, error) from error
+            if found.largest_difference > MOST_ROUNDING:
+                raise ModelError(
+                    f"{path}: {self.model.name} gives other results in windows of another size, by "
+                    f"{found.largest_difference:.1e} of their standard deviation, which is no "
+                    "rounding: it looks at the size of its input, or keeps a state"
+                )
             logger.log(logging.INFO if found.equal else logging.WARNING, "%s", found.sentence())
             self.checked[key] = found
         return self.checked[key]
@@ -122,14 +133,20 @@ def prove_locality(engine: Engine, model: Model) -> ProofRecord:
     Raises:
         ModelError: if poison outside the claimed dependency of a zone reaches the zone.
     """
-    with fixed_order(engine.device):
-        proof = prove(
-            engine.network,
-            model.analysis,
-            model.channels,
-            device=engine.device,
-            dtype=DTYPES[engine.precision],
-        )
+    try:
+        with fixed_order(engine.device):
+            proof = prove(
+                engine.network,
+                model.analysis,
+                model.channels,
+                device=engine.device,
+                dtype=DTYPES[engine.precision],
+            )
+    except (RuntimeError, torch.jit.Error) as error:
+        raise ModelError(
+            f"{model.name}: cannot be run in {engine.precision} on {engine.describe()}: "
+            f"{str(error).strip().splitlines()[-1]}"
+        ) from error
     broken = [zone for zone in proof.zones if not zone.holds]
     if broken:
         raise ModelError(

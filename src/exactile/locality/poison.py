@@ -161,7 +161,8 @@ def prove(
                 torch.randn((1, channels, *extent), generator=generator).to(device, dtype)
                 for _ in range(2)
             )
-            subject = Subject(module, image, other * 100, module(image))
+            # A network may write into its input.
+            subject = Subject(module, image, other * 100, module(image.clone()))
             if bool(torch.isnan(subject.clean).any()):
                 raise ModelError(
                     "the network returns NaN for a noise image, so poison would prove nothing; "

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from exactile.locality.reach import NOTHING, Reach
 from exactile.locality.refusal import Refusal
@@ -20,7 +21,15 @@ BATCH = 3
 """Images in the batch that `BATCH_AXIS` is traced with."""
 
 RUN_ERRORS = (
-    *(RuntimeError, ValueError, TypeError, AssertionError, AttributeError, LookupError),
+    *(
+        RuntimeError,
+        ValueError,
+        TypeError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        torch.jit.Error,
+    ),
     ArithmeticError,
 )
 """What a network raises on a size or a number of channels that it cannot take."""

@@ -94,15 +94,16 @@ def _locality_rows(inspection: Inspection, model: Model) -> Iterator[tuple[str, 
     for operator, module, growth in analysis.contributions[:CONTRIBUTIONS_SHOWN]:
         yield "  because", f"{operator} in {module} reaches {growth:.0f} px further"
     needed_most = [max(needed.low, needed.high) for needed in analysis.needed]
-    short = any(f < n for f, n in zip(inspection.formula, needed_most, strict=True))
-    yield (
-        "formula",
-        (
-            f"{_by_axis(inspection.formula)} px (Majurski and Bajcsy 2021, eq. 2): "
-            + ("TOO SMALL for this network" if short else "enough for this network")
-            + f", whose operators reach {_by_axis(needed_most)} px"
-        ),
-    )
+    if inspection.formula:
+        short = any(f < n for f, n in zip(inspection.formula, needed_most, strict=True))
+        yield (
+            "formula",
+            (
+                f"{_by_axis(inspection.formula)} px (Majurski and Bajcsy 2021, eq. 2): "
+                + ("TOO SMALL for this network" if short else "enough for this network")
+                + f", whose operators reach {_by_axis(needed_most)} px"
+            ),
+        )
     declared = inspection.file.declared_halo
     if declared is not None:
         enough = all(d >= n for d, n in zip(declared, needed_most, strict=True))

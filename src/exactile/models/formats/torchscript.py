@@ -82,6 +82,13 @@ def load_torchscript(path: Path) -> NetworkFile:
     )
 
 
+CHANGES_A_CONTAINER = frozenset(
+    f"aten::{name}"
+    for name in ("append", "clear", "extend", "insert", "pop", "reverse", "_set_item", "Delete")
+)
+"""Operators that change a list or a dictionary."""
+
+
 def torchscript_network(content: bytes, what: str) -> nn.Module:
     """Return the module in `content`, ready to run; `what` names the file in a refusal.
 
@@ -102,6 +109,7 @@ def torchscript_network(content: bytes, what: str) -> nn.Module:
             "it again with torch.jit.save"
         ) from error
     _check_signature(network, what)
+    _refuse_state(network.inlined_graph, what)
     return prepared(network, what)
 
 
@@ -152,6 +160,22 @@ def _refuse_access_to_files(archive: ZipFile, what: str) -> None:
                 f"{what}: its code names {found[0].decode()!r}, an operator that reaches files, "
                 "which a network has no need of; export the network without it"
             )
+
+
+def _refuse_state(block: Any, what: str) -> None:
+    """Refuse code that changes an attribute: a window would depend on those run before it."""
+    for node in block.nodes():
+        inputs = list(node.inputs())
+        changes = node.kind() == "prim::SetAttr" or (
+            node.kind() in CHANGES_A_CONTAINER and inputs[0].node().kind() == "prim::GetAttr"
+        )
+        if changes:
+            raise ModelError(
+                f"{what}: keeps a state: its code changes an attribute of a module while it runs, "
+                "so that no two passes agree; export the network without it"
+            )
+        for inner in node.blocks():
+            _refuse_state(inner, what)
 
 
 def _check_signature(network: Any, what: str) -> None:
