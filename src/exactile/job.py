@@ -122,6 +122,14 @@ def make_job(settings: SegmentSettings) -> Job:
             model.name,
             describe(model.before),
         )
+    if model.file.after is None:
+        logger.warning(
+            "%s does not say what its output means: its last operator is %s, so from there to "
+            "probabilities %s is assumed",
+            model.name,
+            model.analysis.last,
+            describe(model.finishing.after),
+        )
     proof = prove_locality(engine, model)
     run = ForwardPass(engine, settings.output_type, model.finishing)
     return Job(settings, model, run, proof, tile)
