@@ -141,3 +141,8 @@ def test_the_output_is_not_written_to() -> None:
     before = output.clone()
     finish(output, "probabilities", Finishing((Softmax(),)))
     assert torch.equal(output, before)
+
+
+def test_a_network_that_ends_in_numbers_of_classes_is_refused() -> None:
+    with pytest.raises(ModelError, match="leave that operator out"):
+        default_finishing(1, "aten.argmax")

@@ -57,6 +57,28 @@ def test_a_network_without_locality_is_refused_with_code_3(tmp_path: Path) -> No
     assert "aten.native_batch_norm" in ended.out
 
 
+class Sized(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.interpolate(x, size=[96, 64])
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"),
+    [
+        (nn.Conv2d(1, 2, 2), "cannot be told"),
+        (nn.Conv2d(1, 2, 3, padding=2), "reaches"),
+        (Sized(), "this export returns 96 x 64 pixels"),
+    ],
+    ids=["odd crop", "larger than the image", "fixed size"],
+)
+def test_an_output_that_cannot_be_placed_and_a_fixed_size_are_refusals(
+    tmp_path: Path, network: nn.Module, reason: str
+) -> None:
+    found = facts("--model", script(tmp_path / "model.pt", network), code=3)
+    assert not found["local"]
+    assert reason in found["refused_by"][0]["reason"]
+
+
 def test_what_is_no_model_ends_with_code_1_and_no_json(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(b"PK")
     ended = inspect("--model", tmp_path / "model.pt", "--json")

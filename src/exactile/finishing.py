@@ -28,6 +28,9 @@ ENDS_IN_PROBABILITIES = (
 )
 """Operators that give numbers from 0 to 1: a network that ends in one needs no further step."""
 
+ENDS_IN_CLASSES = ("aten.argmax", "aten.argmin")
+"""Operators that give numbers of classes."""
+
 ENDS_IN_LOGARITHMS = ("aten.log_sigmoid", "aten.log_sigmoid_forward")
 """Operators that give logarithms of probabilities which no usual step turns back.
 
@@ -71,12 +74,18 @@ def default_finishing(outputs: int, ends_in: str) -> Finishing:
     it is; anything else is taken as logits: softmax for several channels, sigmoid for one.
 
     Raises:
-        ModelError: if the output is a logarithm of probabilities that neither turns back.
+        ModelError: if the output is numbers of classes, or a logarithm of probabilities that
+            neither softmax nor sigmoid turns back.
     """
     if ends_in in ENDS_IN_LOGARITHMS:
         raise ModelError(
             f"the network ends in {ends_in}: its output is neither a logit nor a probability; "
             "leave that operator out, or end in sigmoid"
+        )
+    if ends_in in ENDS_IN_CLASSES:
+        raise ModelError(
+            f"the network ends in {ends_in}: its output are numbers of classes, from which nothing "
+            "else follows; leave that operator out, labels are made here"
         )
     if ends_in in ENDS_IN_PROBABILITIES:
         return Finishing(())

@@ -80,3 +80,10 @@ def test_branches_computed_later_do_not_name_the_output_and_moves_keep_its_name(
     assert analyze(Function(mixed, body), 1).last == "aten.cat"
     assert analyze(Function(pasted, body), 1).last == "aten.slice_scatter"
     assert analyze(torch.jit.script(nn.Sequential(body, nn.Sigmoid())), 1).last == "aten.sigmoid"
+
+
+def test_a_clamped_sigmoid_is_a_sigmoid() -> None:
+    def clamped(x: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(x).clamp(1e-6, 1 - 1e-6)
+
+    assert analyze(Function(clamped), 1).last == "aten.sigmoid"

@@ -260,3 +260,11 @@ def test_an_output_without_the_image_axes_is_refused() -> None:
         analyze(Function(lambda x: x.sum(1)), 1)
     with pytest.raises(NotLocal, match="does not depend on the image"):
         analyze(Function(torch.zeros_like), 1)
+
+
+def test_what_comes_after_a_refusal_does_not_end_in_a_defect() -> None:
+    def shifted(x: torch.Tensor) -> torch.Tensor:
+        return torch.quantile(x.flatten(), 0.5) + x
+
+    with pytest.raises(NotLocal):
+        analyze(Function(shifted), 1)

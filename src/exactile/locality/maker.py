@@ -12,6 +12,7 @@ MOVING = frozenset(
     f"aten.{name}"
     for name in (
         *("_reshape_alias", "_to_copy", "_unsafe_view", "alias", "as_strided", "as_strided_"),
+        *("clamp", "clamp_max", "clamp_min"),
         *("cat", "chunk", "clone", "constant_pad_nd", "contiguous", "copy", "detach", "expand"),
         *("flatten", "flip", "index_select", "permute", "pixel_shuffle", "reshape", "roll"),
         *("select", "select_scatter", "slice", "slice_scatter", "split", "split_with_sizes"),
@@ -21,7 +22,7 @@ MOVING = frozenset(
         *("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d"),
     )
 )
-"""Operators that hand values on as they are, or values between them."""
+"""Operators that hand values on as they are, values between them, or the nearest in a range."""
 
 UNKNOWN = "none"
 """The maker of weights, and of the image itself."""

@@ -226,18 +226,24 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.refuse(named, refused.reason, uneven=refused.uneven)
             return tuple(joined(call, output) for output in call.outputs)
         except RUN_ERRORS as error:
-            # Kept from being taken for an error of the network.
-            self.defect = RuleDefect(f"the rule of {call.operator} failed: {error}")
-            raise self.defect from error
+            self.fail(f"the rule of {call.operator} failed: {error}", error)
         results = sized(func, call, made if isinstance(made, tuple) else (made,))
         for output, reach in zip(call.outputs, results, strict=True):
             broadcast = np.broadcast_shapes(reach.shape, tuple(output.shape))
             if output.numel() > 0 and broadcast != tuple(output.shape):
-                self.defect = RuleDefect(
-                    f"the rule of {call.operator} gave {reach.shape} for {tuple(output.shape)}"
-                )
-                raise self.defect
+                shape = tuple(output.shape)
+                self.fail(f"the rule of {call.operator} gave {reach.shape} for {shape}")
         return results
+
+    def fail(self, text: str, cause: Exception | None = None) -> NoReturn:
+        """End on a defect of a rule, kept from being taken for an error of the network.
+
+        What comes after a refusal is followed only as far as the rules go.
+        """
+        if self.refusals:
+            self.stop()
+        self.defect = RuleDefect(text)
+        raise self.defect from cause
 
 
 def kind_of(module: nn.Module) -> tuple[torch.dtype, torch.device]:

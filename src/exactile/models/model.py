@@ -10,7 +10,7 @@ from torch import nn
 from exactile.errors import ModelError
 from exactile.finishing import Finishing, default_finishing
 from exactile.geometry import Locality
-from exactile.locality import Analysis, NotLocal, analyze
+from exactile.locality import Analysis, NotLocal, Refusal, analyze
 from exactile.models.formats.fixed_size import explain_fixed_size
 from exactile.models.network_file import NetworkFile
 from exactile.processing import Before, ZScore
@@ -63,9 +63,9 @@ def complete(file: NetworkFile, before: tuple[Before, ...] | None = None) -> Mod
     """Return the model in `file`, traced; `before` is the user's word on how images are normalised.
 
     Raises:
-        NotLocal: if the network cannot be run in exact tiles.
-        ModelError: if it cannot be run at all, if its output cannot be placed, or if `before`
-            contradicts the file.
+        NotLocal: if the network cannot be run in exact tiles: also where its output cannot be
+            placed, and where its export takes one size only.
+        ModelError: if it cannot be run at all, or if `before` contradicts the file.
     """
     if before is not None and file.before is not None:
         raise ModelError(
@@ -73,11 +73,12 @@ def complete(file: NetworkFile, before: tuple[Before, ...] | None = None) -> Mod
         )
     channels, analysis = _trace(file)
     if not analysis.outputs:
-        raise ModelError(f"{file.name}: returns no channels; export a network with an output")
+        raise _refusal(file, "it returns no channels; export a network with an output")
     if analysis.unplaced:
-        raise ModelError(
-            f"{file.name}: where its output lies in the image cannot be told: {analysis.unplaced}; "
-            "give it padding that keeps the size, or crops that are alike on both sides"
+        raise _refusal(
+            file,
+            f"where its output lies in the image cannot be told: {analysis.unplaced}; give it "
+            "padding that keeps the size, or crops that are alike on both sides",
         )
     if file.classes is not None and len(file.classes) != analysis.outputs:
         raise ModelError(
@@ -100,6 +101,11 @@ def complete(file: NetworkFile, before: tuple[Before, ...] | None = None) -> Mod
     )
 
 
+def _refusal(file: NetworkFile, reason: str) -> NotLocal:
+    """Return the refusal of a network as a whole."""
+    return NotLocal((Refusal("the network", file.name, reason),))
+
+
 def _trace(file: NetworkFile) -> tuple[int, Analysis]:
     """Return the number of channels and the analysis, trying the usual numbers where needed."""
     counts = USUAL_CHANNELS if file.channels is None else (file.channels,)
@@ -111,9 +117,7 @@ def _trace(file: NetworkFile) -> tuple[int, Analysis]:
         except ModelError as error:
             fixed = explain_fixed_size(file.network, channels, dimensions)
             if fixed is not None:
-                raise ModelError(
-                    f"{file.name}: {fixed}; export it again with dynamic sizes"
-                ) from error
+                raise _refusal(file, f"{fixed}; export it again with dynamic sizes") from error
             if isinstance(error, NotLocal):
                 raise
             failures.append(error)
