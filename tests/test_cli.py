@@ -129,8 +129,11 @@ def test_options_left_blank_are_absent(folder: Path) -> None:
         "tileSize": "auto",
         "device": "auto",
         "precision": "float32",
+        "engine": "auto",
+        "memory": "auto",
         "channel": None,
         "verify": 0,
+        "resume": "auto",
         "preview": False,
         "POLUS_IMG_EXT": None,
     }

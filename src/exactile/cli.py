@@ -30,6 +30,8 @@ app = typer.Typer(
 logger = logging.getLogger("exactile")
 
 BOOLEAN_OPTIONS = ("--preview",)
+WITHOUT_VALUE = {"--resume": "true"}
+"""What an option means that stands alone, followed by another one or by nothing."""
 REFUSED = 3
 STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
@@ -70,6 +72,8 @@ def plain_booleans(arguments: list[str]) -> list[str]:
     while rest:
         word = rest.pop(0)
         name, equals, value = word.partition("=")
+        if word in WITHOUT_VALUE and (not rest or rest[0].startswith("--")):
+            word = f"{word}={WITHOUT_VALUE[word]}"
         if name not in BOOLEAN_OPTIONS:
             result.append(word)
             continue
@@ -143,6 +147,16 @@ def segment(
     precision: Annotated[
         str, typer.Option("--precision", help="float32 or bfloat16; default float32.")
     ] = "",
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine", help="auto, eager, compile or openvino; default auto, the fastest."
+        ),
+    ] = "",
+    memory: Annotated[
+        str,
+        typer.Option("--memory", help="What may be used, such as 8GB; default auto: what is left."),
+    ] = "",
     channel: Annotated[
         str,
         typer.Option("--channel", help="Channels for the model, from 0: 1, or 0,2; default all."),
@@ -150,6 +164,14 @@ def segment(
     verify: Annotated[
         str,
         typer.Option("--verify", help="Run so many zones again in larger windows; default 0."),
+    ] = "",
+    resume: Annotated[
+        str,
+        typer.Option(
+            "--resume",
+            help="Go on with what an interrupted run left: true, false (begin anew), or auto: if "
+            "all matches; default auto.",
+        ),
     ] = "",
     preview: Annotated[
         bool, typer.Option("--preview", help="Only write outDir/preview.json, and stop.")
@@ -173,8 +195,11 @@ def segment(
         "tileSize": tile_size,
         "device": device,
         "precision": precision,
+        "engine": engine,
+        "memory": memory,
         "channel": channel,
         "verify": verify,
+        "resume": resume,
         "preview": preview,
         "POLUS_IMG_EXT": os.environ.get("POLUS_IMG_EXT", ""),
     }

@@ -20,6 +20,7 @@ from exactile.errors import SettingsError
 from exactile.fixed_order import fixed_order
 
 Precision = Literal["float32", "bfloat16"]
+EngineName = Literal["auto", "eager", "compile", "openvino"]
 
 DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

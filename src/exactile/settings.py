@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
-from exactile.engine import Precision
+from exactile.engine import EngineName, Precision
 from exactile.errors import SettingsError
 from exactile.finishing import OutputType
 from exactile.images import DEFAULT_PATTERN
@@ -48,10 +48,17 @@ class SegmentSettings(BaseModel):
     """auto (a GPU if there is one), cpu, cuda, or cuda:N."""
     precision: Precision = "float32"
     """Arithmetic of the network."""
+    engine: EngineName = "auto"
+    """What runs the network: eager PyTorch, torch.compile, OpenVINO, or the fastest there is."""
+    memory: Literal["auto"] | int = "auto"
+    """Bytes that the run may use beyond its base; auto: what the device or the machine has left."""
     channel: tuple[int, ...] | None = None
     """Channels of the images that the network gets, from 0; by default all of them."""
     verify: int = 0
     """How many zones of each image are run again, in larger windows, and compared."""
+    resume: Literal["auto", "true", "false"] = "auto"
+    """What an earlier run left: auto goes on with it where everything matches and else begins anew;
+    true refuses where something differs; false begins anew and does all again."""
     preview: bool = False
     """Only write outDir/preview.json, the names of the results, and stop."""
     extension: str | None = Field(default=None, alias="POLUS_IMG_EXT")
