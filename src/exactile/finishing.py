@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,9 +13,14 @@ from torch import Tensor
 
 from exactile.errors import ModelError
 from exactile.normalization.apply import apply
+from exactile.normalization.apply_on_device import apply_on_device
 from exactile.processing import After, Sigmoid, Softmax
 
 OutputType = Literal["labels", "probabilities", "logits"]
+
+Arriving = Callable[[], NDArray[Any]]
+"""Gives what is written for a zone (C, Y, X), once the device and main memory have done the rest;
+to be called once, by any thread."""
 
 MOST_SMALL_CLASSES = 256
 """So many classes have numbers of 8 bits."""
@@ -45,12 +51,22 @@ class Finishing:
     after: tuple[After, ...]
     """From the network's output to the declared result: what `probabilities` are."""
 
-    def declared(self, output: Tensor) -> NDArray[np.float32]:
-        """Return the declared result for `output` (K, ...), float32 of the same shape."""
-        return apply(self.after, _on_host(output))
+    def declared(self, output: Tensor) -> Tensor:
+        """Return the declared result for `output` (K, ...), float32 of the same shape and device.
 
-    def labels(self, output: Tensor) -> NDArray[np.uint8] | NDArray[np.uint16]:
-        """Return the class numbers (...) for `output` (K, ...).
+        On a CPU it is numpy that computes, whose exponential does not depend on the place.
+        """
+        if output.device.type == "cpu":
+            return torch.from_numpy(apply(self.after, output.numpy()))
+        return apply_on_device(self.after, output)
+
+    @property
+    def keeps_order(self) -> bool:
+        """Whether the largest channel of the output is the largest of the declared result."""
+        return all(isinstance(step, (Softmax, Sigmoid)) for step in self.after)
+
+    def labels(self, output: Tensor) -> Tensor:
+        """Return the class numbers (...) for `output` (K, ...), uint8, or int32 beyond 256 classes.
 
         Of several channels, the first of the largest. Softmax and sigmoid keep the order of the
         channels, so the output itself decides, which rounding to equal probabilities cannot blur;
@@ -59,12 +75,9 @@ class Finishing:
         """
         if len(output) == 1:
             if self.after == (Sigmoid(),):
-                return _on_host((output[0] > 0).to(torch.uint8))
-            return np.asarray(self.declared(output)[0] > 0.5, np.uint8)
-        if not all(isinstance(step, (Softmax, Sigmoid)) for step in self.after):
-            output = torch.from_numpy(self.declared(output))
-        found: NDArray[Any] = _on_host(_first_largest(output))
-        return found.astype(label_dtype(len(output)), copy=False)
+                return (output[0] > 0).to(torch.uint8)
+            return (self.declared(output)[0] > 0.5).to(torch.uint8)
+        return _first_largest(output if self.keeps_order else self.declared(output))
 
 
 def default_finishing(outputs: int, ends_in: str) -> Finishing:
@@ -104,18 +117,59 @@ def finish(output: Tensor, output_type: OutputType, finishing: Finishing) -> NDA
     and logits, the output as it is, are float32 (K, ...). What a pixel gets depends on its own K
     numbers alone, to the last bit.
     """
+    return begin_to_finish(output, output_type, finishing)()
+
+
+def begin_to_finish(output: Tensor, output_type: OutputType, finishing: Finishing) -> Arriving:
+    """Begin what `finish` does, and return what gives its result.
+
+    A GPU finishes by itself, and hands only the result over, while it goes on with other work. On a
+    CPU, what PyTorch's threads do at once is done here; numpy's part is left to the thread that
+    takes the result, beside the next forward pass. `output` may be written to after this.
+    """
     with torch.inference_mode():
-        if output_type == "labels":
-            return finishing.labels(output)[None]
-        if output_type == "probabilities":
-            return finishing.declared(output)
-        return _on_host(output)
+        if output.device.type != "cpu":
+            return _on_its_way(_finished(output, output_type, finishing), len(output))
+        if output_type == "labels" and finishing.keeps_order:
+            labels = _finished(output, output_type, finishing)
+            return lambda: _as_array(labels, len(output))
+        own = output.clone(memory_format=torch.contiguous_format)
+
+    def later() -> NDArray[Any]:
+        with torch.inference_mode():
+            return _as_array(_finished(own, output_type, finishing), len(own))
+
+    return later
 
 
-def _on_host(values: Tensor) -> NDArray[Any]:
-    """Return `values` as a contiguous array in main memory."""
-    array: NDArray[Any] = values.contiguous().cpu().numpy()
-    return array
+def _finished(output: Tensor, output_type: OutputType, finishing: Finishing) -> Tensor:
+    """Return the result (C, ...) on the device of `output`; labels as `Finishing.labels` has them.
+
+    `output` belongs to this: logits are handed on as they are.
+    """
+    if output_type == "labels":
+        return finishing.labels(output)[None]
+    return finishing.declared(output) if output_type == "probabilities" else output
+
+
+def _on_its_way(values: Tensor, classes: int) -> Arriving:
+    """Begin to copy `values` from a GPU into page-locked memory, in the order of its work."""
+    target = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    target.copy_(values, non_blocking=True)
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record(torch.cuda.current_stream(values.device))
+
+    def wait() -> NDArray[Any]:
+        copied.synchronize()
+        return _as_array(target, classes)
+
+    return wait
+
+
+def _as_array(values: Tensor, classes: int) -> NDArray[Any]:
+    array: NDArray[Any] = values.numpy()
+    # Few operators of PyTorch know uint16, so such labels were int32 until here.
+    return array if values.is_floating_point() else array.astype(label_dtype(classes), copy=False)
 
 
 def _first_largest(output: Tensor) -> Tensor:
@@ -124,7 +178,6 @@ def _first_largest(output: Tensor) -> Tensor:
     It is argmax, which reduces over a strided axis: on CPU that took 70 ms for two classes of
     1024 x 1024 pixels, the comparisons take 4 ms.
     """
-    # Few operators know uint16.
     dtype = torch.uint8 if len(output) <= MOST_SMALL_CLASSES else torch.int32
     labels = torch.zeros_like(output[0], dtype=dtype)
     largest = output[0]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exactile.engine import Engine
-from exactile.finishing import Finishing, OutputType, finish
+from exactile.finishing import Arriving, Finishing, OutputType, begin_to_finish
 from exactile.geometry import Box
 
 
@@ -21,11 +21,22 @@ class ForwardPass:
     output_type: OutputType
     finishing: Finishing
 
+    def start(self, window: NDArray[np.float32], crop: Box) -> Arriving:
+        """Run `window` (C, Y, X); what is returned gives the part `crop` of its output when called.
+
+        A GPU may still be computing when this returns, so that the next window can be handed over
+        meanwhile; want of memory is raised here.
+
+        Raises:
+            RuntimeError, MemoryError: if the network cannot be run on such a window.
+        """
+        output = self.engine.logits(window[None])[0]
+        return begin_to_finish(output[crop.slices], self.output_type, self.finishing)
+
     def __call__(self, window: NDArray[np.float32], crop: Box) -> NDArray[Any]:
         """Return what is written (C, Y, X) for the part `crop` of the output of `window` (C, Y, X).
 
         Raises:
-            RuntimeError: if the network cannot be run on such a window.
+            RuntimeError, MemoryError: if the network cannot be run on such a window.
         """
-        output = self.engine.logits(window[None])[0]
-        return finish(output[crop.slices], self.output_type, self.finishing)
+        return self.start(window, crop)()

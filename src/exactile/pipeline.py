@@ -2,7 +2,7 @@
 
 The three stages overlap, each at most `DEPTH` zones ahead of the next:
 
-    read_windows  --2-->  run_windows  --2-->  sink.write
+    read_windows  --2-->   run_window   --2-->   write_zone
      (a thread)          (this thread)          (a thread)
 """
 
@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from exactile.errors import ExactileError, ImageError
+from exactile.finishing import Arriving
 from exactile.forward import ForwardPass
 from exactile.geometry import Box, Interval
 from exactile.images.sink import Sink
@@ -25,7 +25,9 @@ from exactile.normalization import normalize
 from exactile.overlap import ahead, behind
 from exactile.padding import reflect
 from exactile.processing import Pointwise
+from exactile.shortage import is_shortage
 from exactile.tiling import Plan, Tile
+from exactile.verification import Verifier
 
 DEPTH = 2
 """How many zones a stage may be ahead of the next."""
@@ -33,15 +35,6 @@ DEPTH = 2
 
 class NetworkError(ExactileError):
     """The network could not be run on a window; the message names image and zone."""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A pass that has been made."""
-
-    tile: Tile
-    pixels: NDArray[Any]
-    """What is written for the zone, (C, Y, X)."""
 
 
 @dataclass(frozen=True)
@@ -65,62 +58,100 @@ class NormalizedPlane:
         return normalize(pixels, self.steps)
 
 
+@dataclass(frozen=True)
+class Work:
+    """A pass to be made, with its pixels."""
+
+    tile: Tile
+    pixels: NDArray[np.float32]
+    """The window (C, Y, X)."""
+    again: Work | None = None
+    """The same zone in a larger window, where it is verified."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A pass that was handed to the device; a GPU may not be done with it yet."""
+
+    work: Work
+    """Held until then: the device may still be reading its pixels."""
+    result: Arriving
+    again: Arriving | None
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """Memory ran out before all zones were done."""
+
+    zones: list[Box]
+    """Those that are left to do."""
+    reason: str
+
+
 def segment_plane(
     image: NormalizedPlane,
     tiling: Plan,
+    zones: Iterable[Box],
     run: ForwardPass,
     sink: Sink,
     advance: Callable[[int], None],
-    verify: Callable[[Finished], None],
-) -> None:
-    """Write every zone of the plane to `sink`, and tell `advance` how many pixels were written.
+    verifier: Verifier,
+) -> Shortage | None:
+    """Write `zones` of the plane to `sink`, and tell `advance` how many pixels were written.
 
-    `verify` sees each zone in this thread, between two passes of the network.
+    Each zone must be one of `tiling`, or a part of one. If the device has not enough memory for a
+    window, what was computed until then is written, and the rest is returned.
 
     Raises:
         ImageError: if the source cannot be read.
         NetworkError: if the network cannot be run.
         OutputError: if the sink cannot be written.
+        VerificationError: if a zone comes out otherwise in a larger window, though it must not.
     """
+    whole = Box.of_shape(tiling.output_shape)
+    tiles = [tiling.tile(zone).cut_to(whole) for zone in zones]
 
-    def write(done: Finished) -> None:
-        sink.write(image.plane, done.tile.zone, done.pixels)
-        advance(done.tile.zone.size)
+    def write_zone(running: Running) -> None:
+        tile, pixels = running.work.tile, running.result()
+        if running.again is not None:
+            verifier.compare(image.source.path, tile, pixels, running.again())
+        sink.write(image.plane, tile.zone, pixels)
+        advance(tile.zone.size)
 
     with (
-        ahead(read_windows(image, tiling), DEPTH) as windows,
-        behind(write, DEPTH) as writer,
+        ahead(read_windows(image, tiles, verifier), DEPTH) as works,
+        behind(write_zone, DEPTH) as writer,
     ):
-        for done in run_windows(image, tiling, run, windows):
-            writer.put(done)
-            verify(done)
+        for index, work in enumerate(works):
+            try:
+                running = run_window(run, work)
+            except (RuntimeError, MemoryError) as error:
+                if is_shortage(error):
+                    return Shortage([tile.zone for tile in tiles[index:]], str(error))
+                where = zone_name(work.tile.zone)
+                raise network_failed(image.source.path, where, tiling, error) from error
+            writer.put(running)
+    return None
 
 
 def read_windows(
-    image: NormalizedPlane, tiling: Plan
-) -> Iterator[tuple[Tile, NDArray[np.float32]]]:
-    """Yield the passes of the plan with their pixels (C, Y, X)."""
-    for tile in tiling.tiles():
+    image: NormalizedPlane, tiles: Iterable[Tile], verifier: Verifier
+) -> Iterator[Work]:
+    """Yield the passes with their pixels."""
+    for tile in tiles:
         try:
-            yield tile, image.read(tile.window)
+            larger = verifier.again(tile)
+            again = None if larger is None else Work(larger, image.read(larger.window))
+            yield Work(tile, image.read(tile.window), again)
         except ImageError as error:
             raise ImageError(f"{error} (needed for {zone_name(tile.zone)})") from error
 
 
-def run_windows(
-    image: NormalizedPlane,
-    tiling: Plan,
-    run: ForwardPass,
-    windows: Iterable[tuple[Tile, NDArray[np.float32]]],
-) -> Iterator[Finished]:
-    """Yield the passes, their zones cut off at the image's end, with what they give."""
-    whole = Box.of_shape(tiling.output_shape)
-    for tile, pixels in windows:
-        kept = tile.cut_to(whole)
-        try:
-            yield Finished(kept, run(pixels, kept.crop))
-        except (RuntimeError, MemoryError) as error:
-            raise network_failed(image.source.path, zone_name(kept.zone), tiling, error) from error
+def run_window(run: ForwardPass, work: Work) -> Running:
+    """Hand a window to the device, and the larger one beside it."""
+    result = run.start(work.pixels, work.tile.crop)
+    again = None if work.again is None else run.start(work.again.pixels, work.again.tile.crop)
+    return Running(work, result, again)
 
 
 def network_failed(path: Path, where: str, tiling: Plan, error: Exception) -> NetworkError:
@@ -128,7 +159,7 @@ def network_failed(path: Path, where: str, tiling: Plan, error: Exception) -> Ne
     window = " x ".join(map(str, tiling.window))
     return NetworkError(
         f"{path}: the network failed at {where} with a window of {window}: {error}; if memory is "
-        "short, use a smaller --tileSize"
+        "short, use a smaller --tileSize or --memory"
     )
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -94,7 +93,7 @@ def segment_image(job: Job, path: Path, output: Path, watcher: Watcher) -> Certi
         steps: dict[str, tuple[StepRecord, ...]] = {}
         zones = len(source.planes) * tiling.count
         chosen = choose_zones(zones, job.settings.verify, path.name)
-        verifier = Verifier(job.run, tiling, chosen, stability.equal)
+        verifier = Verifier(tiling, chosen, stability.equal)
         watcher.begin(path.name, len(source.planes) * prod(tiling.output_shape))
         with OmeTiffSink(output, _describe_output(source, channels, tiling, job)) as sink:
             for plane in source.planes:
@@ -103,9 +102,8 @@ def segment_image(job: Job, path: Path, output: Path, watcher: Watcher) -> Certi
                 steps[f"t={plane.t} z={plane.z}"] = tuple(StepRecord.of(step) for step in fitted)
                 image = NormalizedPlane(source, plane, channels, fitted)
                 with _timed(seconds, "segmentation"):
-                    segment_plane(
-                        image, tiling, job.run, sink, watcher.advance, partial(verifier, image)
-                    )
+                    todo = [tile.zone for tile in tiling.tiles()]
+                    segment_plane(image, tiling, todo, job.run, sink, watcher.advance, verifier)
             record = InputRecord(
                 name=path.name,
                 bytes=path.stat().st_size,

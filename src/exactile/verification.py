@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from exactile.errors import ExactileError
-from exactile.forward import ForwardPass
 from exactile.geometry import Box, Interval
-from exactile.pipeline import Finished, NormalizedPlane, network_failed, zone_name
 from exactile.tiling import AxisPlan, Plan, Tile
 
 MARGIN = 2
@@ -42,12 +43,11 @@ class Verification:
 
 @dataclass
 class Verifier:
-    """Runs some zones of an image again, and keeps count of what differs.
+    """Chooses zones of an image to be run again, and keeps count of what differs.
 
-    Zones are numbered in the order in which they are made, over all planes of the image.
+    Zones are numbered in the order in which they are read, over all planes of the image.
     """
 
-    run: ForwardPass
     tiling: Plan
     chosen: frozenset[int]
     """Numbers of the zones that are run again."""
@@ -56,30 +56,26 @@ class Verifier:
     seen: int = 0
     found: list[Verification] = field(default_factory=list)
 
-    def __call__(self, image: NormalizedPlane, done: Finished) -> None:
-        """Run the zone again if it is one of the chosen.
+    def again(self, tile: Tile) -> Tile | None:
+        """Return `tile`, the next to be read, in a larger window if it is one of the chosen."""
+        self.seen += 1
+        return enlarged(tile, self.tiling) if self.seen - 1 in self.chosen else None
+
+    def compare(self, path: Path, tile: Tile, first: NDArray[Any], again: NDArray[Any]) -> None:
+        """Compare what both windows give for the zone of `tile`, (C, Y, X).
 
         Raises:
             VerificationError: if the bits differ though the run claims that they do not.
         """
-        self.seen += 1
-        if self.seen - 1 not in self.chosen:
-            return
-        tile = enlarged(done.tile, self.tiling)
-        try:
-            again = self.run(image.read(tile.window), tile.crop)
-        except (RuntimeError, MemoryError) as error:
-            where = f"the verification of {zone_name(tile.zone)}"
-            raise network_failed(image.source.path, where, self.tiling, error) from error
-        different = int((done.pixels != again).sum())
-        difference = np.abs(done.pixels.astype(np.float64) - again).max()
+        different = int((first != again).sum())
+        difference = np.abs(first.astype(np.float64) - again).max()
         self.found.append(Verification(1, again.size, different, float(difference)))
         if different and self.exact:
+            (y, x) = tile.zone.axes[-2:]
             raise VerificationError(
-                f"{image.source.path}: {different:,} of {again.size:,} values of "
-                f"{zone_name(tile.zone)} differ, by at most {difference:.1e}, in a window of "
-                f"{' x '.join(map(str, tile.window.shape))}; the network is not bit-stable here: "
-                "use a larger --tileSize, or bfloat16"
+                f"{path}: {different:,} of {again.size:,} values of zone y {y.start} to {y.stop}, "
+                f"x {x.start} to {x.stop} differ, by at most {difference:.1e}, in a larger window; "
+                "the network is not bit-stable here: use a larger --tileSize, or bfloat16"
             )
 
     def result(self) -> Verification | None:
