@@ -24,10 +24,10 @@ def written(request, tmp_path_factory) -> tuple[Kind, Path, Pixels]:
     return kind, path, pixels
 
 
-@pytest.fixture(scope="module")
-def opened(written):
+@pytest.fixture(scope="module", params=[1, 3], ids=["one thread", "three threads"])
+def opened(request, written):
     _, path, pixels = written
-    with open_source(path) as source:
+    with open_source(path, threads=request.param) as source:
         yield source, pixels
 
 
@@ -59,6 +59,21 @@ def test_every_plane_reads_whole(opened):
         found = source.read(plane, channels, box)
         assert found.dtype == pixels.dtype
         np.testing.assert_array_equal(found, expected(pixels, plane, channels, box))
+
+
+def test_all_chunks_come_in_order_and_make_the_plane(opened):
+    source, pixels = opened
+    channels = tuple(reversed(range(source.size_c)))
+    for plane in source.planes:
+        whole = np.zeros((len(channels), *source.shape), source.dtype)
+        starts = []
+        for box, chunk in source.read_all(plane, channels):
+            whole[box.slices] = chunk
+            starts.append(box.start)
+        assert starts == sorted(starts)
+        np.testing.assert_array_equal(
+            whole, expected(pixels, plane, channels, Box.of_shape(source.shape))
+        )
 
 
 def test_chunks_tile_the_plane_and_have_the_promised_form(opened):

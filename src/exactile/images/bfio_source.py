@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,26 +41,25 @@ class BfioSource(Source):
         layout: TiffLayout,
         metadata: ImageMetadata,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
+        threads: int = 1,
     ) -> None:
-        super().__init__(cache_bytes)
+        super().__init__(cache_bytes, threads)
         self.path = path
         self.metadata = metadata
         self.shape = layout.shape
         self.size_t, self.size_z, self.size_c = layout.page_of.shape
         self.dtype = layout.dtype
-        try:
-            # One tile at a time needs one worker, and more would hide errors.
-            self._reader = _bio_reader()(path, backend="python", max_workers=1)
-        except DAMAGE as error:
-            raise ImageError(
-                f"{path} cannot be opened by bfio: {error}; copy or write it again"
-            ) from error
+        # A reader lets one thread read at a time: each gets one of its own, the caller's included.
+        self._readers: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(threads + 1 if threads > 1 else 1):
+            self._readers.put(_open_reader(path))
 
     def read_chunk(self, plane: Plane, channel: int, row: int, column: int) -> NDArray[Any]:
         """Return one tile; see Source."""
         rows, columns = self.chunk_box(row, column).axes
+        reader = self._readers.get()
         try:
-            tile = self._reader.read(
+            tile = reader.read(
                 Y=[rows.start, rows.stop],
                 X=[columns.start, columns.stop],
                 Z=[plane.z, plane.z + 1],
@@ -71,10 +71,13 @@ class BfioSource(Source):
                 f"{self.path} cannot be read at tile (row {row}, column {column}) of {plane}, "
                 f"channel {channel}: {error}; the file is damaged there: copy or write it again"
             ) from error
+        finally:
+            self._readers.put(reader)
         return np.asarray(tile, self.dtype)
 
     def _close(self) -> None:
-        self._reader.close()
+        while not self._readers.empty():
+            self._readers.get().close()
 
 
 def is_sound_for_bfio(path: Path, layout: TiffLayout, ome: OME | None) -> bool:
@@ -102,6 +105,16 @@ def is_sound_for_bfio(path: Path, layout: TiffLayout, ome: OME | None) -> bool:
         and pixels.type.value == PIXEL_TYPES[layout.dtype.name]
         and in_file == list(range(len(in_file)))
     )
+
+
+def _open_reader(path: Path) -> Any:
+    try:
+        # One tile at a time needs one worker, and more would hide errors.
+        return _bio_reader()(path, backend="python", max_workers=1)
+    except DAMAGE as error:
+        raise ImageError(
+            f"{path} cannot be opened by bfio: {error}; copy or write it again"
+        ) from error
 
 
 def _bio_reader() -> Any:

@@ -26,6 +26,9 @@ class ChunkCache:
         """Size of the chunks held now, in bytes."""
         return self._bytes
 
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._chunks
+
     def get(self, key: Hashable, load: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """Return the chunk called `key`, from memory or from `load`; not to be written into."""
         chunk = self._chunks.get(key)

@@ -18,10 +18,11 @@ from exactile.images.tiff_layout import DAMAGE, is_raw, read_layout
 from exactile.images.tifffile_source import TifffileSource
 
 
-def open_source(path: Path, cache_bytes: int = DEFAULT_CACHE_BYTES) -> Source:
+def open_source(path: Path, cache_bytes: int = DEFAULT_CACHE_BYTES, threads: int = 1) -> Source:
     """Return a source for the image file `path`, to be used in a `with` and by one thread.
 
-    `cache_bytes` bounds the memory for decoded chunks, whatever the image's size.
+    `cache_bytes` bounds the memory for decoded chunks, whatever the image's size; `threads` of its
+    own decode.
 
     Raises ImageError, naming the file, where it is missing, empty, no TIFF, damaged, truncated,
     unfinished, or of a kind that is not supported.
@@ -35,9 +36,9 @@ def open_source(path: Path, cache_bytes: int = DEFAULT_CACHE_BYTES) -> Source:
         if len(metadata.channels) != layout.size_c:
             metadata = replace(metadata, channels=())
         if is_sound_for_bfio(path, layout, ome):
-            return BfioSource(path, layout, metadata, cache_bytes)
+            return BfioSource(path, layout, metadata, cache_bytes, threads)
         kind = RawSource if layout.contiguous or is_raw(layout) else TifffileSource
-        source = kind(path, tiff, layout, metadata, cache_bytes)
+        source = kind(path, tiff, layout, metadata, cache_bytes, threads)
         opened.pop_all()
     return source
 

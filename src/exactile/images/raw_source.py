@@ -32,8 +32,9 @@ class RawSource(TiffSource):
         layout: TiffLayout,
         metadata: ImageMetadata,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
+        threads: int = 1,
     ) -> None:
-        super().__init__(path, tiff, layout, metadata, cache_bytes)
+        super().__init__(path, tiff, layout, metadata, cache_bytes, threads)
         self.chunk = (min(_CHUNK[0], self.shape[0]), min(_CHUNK[1], self.shape[1]))
         self._stored = self.dtype.newbyteorder(tiff.byteorder)
 

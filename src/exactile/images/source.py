@@ -14,14 +14,18 @@ What an implementer promises:
   never made up. Data that a file leaves out (TIFF tiles of no bytes) counts as not decodable.
 - A source holds no file open after `close`, which may be called twice.
 
-What a caller promises: a source belongs to one thread at a time. Two threads need two sources.
+- Made with several threads, it lets them all call `read_chunk` at once.
+
+What a caller promises: a source belongs to one thread at a time. Two threads need two sources. The
+threads that decode are the source's own.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,6 +35,7 @@ from numpy.typing import NDArray
 
 from exactile.geometry import Box
 from exactile.images.cache import ChunkCache
+from exactile.images.decoding import DecodingPool
 from exactile.images.grid import cell, cells_over
 from exactile.images.metadata import ImageMetadata
 
@@ -75,8 +80,9 @@ class Source(ABC):
     chunk: tuple[int, int]
     """The unit of decoding (rows, columns): reading along this grid decodes nothing twice."""
 
-    def __init__(self, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
+    def __init__(self, cache_bytes: int = DEFAULT_CACHE_BYTES, threads: int = 1) -> None:
         self._cache = ChunkCache(cache_bytes)
+        self._pool = DecodingPool(threads)
 
     @property
     def planes(self) -> tuple[Plane, ...]:
@@ -107,17 +113,37 @@ class Source(ABC):
         if box not in Box.of_shape(self.shape):
             raise ValueError(f"{box} reaches outside {self.path} of shape {self.shape}")
         pixels = np.empty((len(channels), *box.shape), self.dtype)
-        for row, column in cells_over(box, self.chunk):
-            chunk_box = self.chunk_box(row, column)
+        # Channels innermost: a source of interleaved samples decodes them together.
+        places = [
+            (position, (plane, channel, row, column))
+            for row, column in cells_over(box, self.chunk)
+            for position, channel in enumerate(channels)
+        ]
+        decoded = self._pool.loads(
+            [k for _, k in places], self.read_chunk, self._cache.__contains__
+        )
+        for (position, key), (_, load) in zip(places, decoded, strict=True):
+            chunk_box = self.chunk_box(*key[2:])
             common = chunk_box & box
-            target = common.relative_to(box).slices
-            part = common.relative_to(chunk_box).slices
-            # Channels innermost: a source of interleaved samples decodes them together.
-            for position, channel in enumerate(channels):
-                load = partial(self.read_chunk, plane, channel, row, column)
-                chunk = self._cache.get((plane, channel, row, column), load)
-                pixels[position][target] = chunk[part]
+            part = self._cache.get(key, load)[common.relative_to(chunk_box).slices]
+            pixels[position][common.relative_to(box).slices] = part
         return pixels
+
+    def read_all(
+        self, plane: Plane, channels: tuple[int, ...]
+    ) -> Iterator[tuple[Box, NDArray[Any]]]:
+        """Yield the chunks of a plane row by row: the place (Y, X), and fresh pixels (C, Y, X).
+
+        Each is decoded once, and the cache is passed by. Raises ImageError where one cannot be.
+        """
+        places = list(cells_over(Box.of_shape(self.shape), self.chunk))
+        keys = ((plane, channel, *place) for place in places for channel in channels)
+        decoded = self._pool.loads(keys, self.read_chunk, lambda _: False)
+        for row, column in places:
+            yield (
+                self.chunk_box(row, column),
+                np.stack([load() for _, load in islice(decoded, len(channels))]),
+            )
 
     def chunk_box(self, row: int, column: int) -> Box:
         """Return the pixels (Y, X) of the chunk at (`row`, `column`), clipped to the image."""
@@ -125,6 +151,7 @@ class Source(ABC):
 
     def close(self) -> None:
         """Close the file and forget what was read."""
+        self._pool.close()
         self._cache.clear()
         self._close()
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,8 @@ class TiffLayout:
     """Rows and columns of a segment; of the last strip, the rows it would have in full."""
     contiguous: bool
     """Whether all pages are one run of bytes from `series.dataoffset`, described by one page."""
+    _reading: Lock = field(default_factory=Lock, repr=False, compare=False)
+    """tifffile reads the description of a page when it is first wanted, from where the file stands."""
 
     @property
     def keyframe(self) -> TiffPage:
@@ -93,7 +96,8 @@ class TiffLayout:
 
     def page(self, index: int) -> TiffPage | TiffFrame:
         """Return a page of the series; its presence was checked when the file was opened."""
-        page = self.series[index]
+        with self._reading:
+            page = self.series[index]
         assert page is not None
         return page
 

@@ -32,8 +32,9 @@ class TiffSource(Source):
         layout: TiffLayout,
         metadata: ImageMetadata,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
+        threads: int = 1,
     ) -> None:
-        super().__init__(cache_bytes)
+        super().__init__(cache_bytes, threads)
         self.path = path
         self.layout = layout
         self.metadata = metadata
@@ -51,8 +52,9 @@ class TiffSource(Source):
         page, sample = self.layout.locate(plane, channel)
         group, position = (sample, 0) if self.layout.planar else (0, sample)
         key = (page, group, row, column)
-        if self._last is not None and self._last[0] == key:
-            block = self._last[1]
+        last = self._last  # another thread may put its own there
+        if last is not None and last[0] == key:
+            block = last[1]
         else:
             block = self._decode_block(plane, channel, page, group, self.chunk_box(row, column))
         if self.layout.contiguous_samples > 1:

@@ -30,8 +30,9 @@ class TifffileSource(TiffSource):
         layout: TiffLayout,
         metadata: ImageMetadata,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
+        threads: int = 1,
     ) -> None:
-        super().__init__(path, tiff, layout, metadata, cache_bytes)
+        super().__init__(path, tiff, layout, metadata, cache_bytes, threads)
         self.chunk = _chunk(layout)
 
     def _read_block(self, page: int, group: int, box: Box) -> NDArray[Any]:

@@ -75,8 +75,7 @@ def pixels_of_plane(source: Source, plane: Plane, channels: tuple[int, ...]) -> 
     """
 
     def blocks() -> Iterator[NDArray[Any]]:
-        for box in _cells(source.shape, source.chunk):
-            block = source.read(plane, channels, box)
+        for box, block in source.read_all(plane, channels):
             _refuse_what_is_not_finite(block, source, plane, channels, box)
             yield block
 
