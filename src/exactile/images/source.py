@@ -81,6 +81,7 @@ class Source(ABC):
     """The unit of decoding (rows, columns): reading along this grid decodes nothing twice."""
 
     def __init__(self, cache_bytes: int = DEFAULT_CACHE_BYTES, threads: int = 1) -> None:
+        self.cache_bytes = cache_bytes
         self._cache = ChunkCache(cache_bytes)
         self._pool = DecodingPool(threads)
 

@@ -67,7 +67,7 @@ class TiffLayout:
     contiguous: bool
     """Whether all pages are one run of bytes from `series.dataoffset`, described by one page."""
     _reading: Lock = field(default_factory=Lock, repr=False, compare=False)
-    """tifffile reads the description of a page when it is first wanted, from where the file stands."""
+    """tifffile reads what describes a page when it is first wanted, from where the file stands."""
 
     @property
     def keyframe(self) -> TiffPage:

@@ -1,0 +1,50 @@
+"""The order of the zones, in which a bounded memory of decoded chunks is enough.
+
+Windows of neighbouring rows share the chunks under their halos. Row by row over a very wide image,
+those would have been forgotten before the next row comes to them. In bands of columns that are
+narrow enough they are still there: only the chunks at the seam of two bands are decoded for both.
+
+    +----------+---------+
+    | 1  2  3  | 10  11  |
+    | 4  5  6  | 12  13  |
+    | 7  8  9  | 14  15  |
+    +----------+---------+
+"""
+
+from __future__ import annotations
+
+from math import lcm
+
+from exactile.geometry import Box
+from exactile.images.source import Source
+from exactile.tiling import WRITER_TILE, Plan
+
+
+def in_bands(zones: list[Box], tiling: Plan, source: Source, channels: int) -> list[Box]:
+    """Return `zones`, row by row in bands as wide as the memory of `source` has room for.
+
+    Bands end where tiles of the output end, so that these are complete soon after they are begun.
+    """
+    width = band_width(tiling, source, channels)
+    return sorted(zones, key=lambda zone: zone.start[-1] // width)
+
+
+def band_width(tiling: Plan, source: Source, channels: int) -> int:
+    """Return the width of a band in output positions: as many zones as the memory serves, or one.
+
+    Between two visits to a chunk, a band's row of windows is read, and a window more.
+    """
+    rows, columns = (
+        _most_touched(side, step)
+        for side, step in zip(tiling.window[-2:], source.chunk, strict=True)
+    )
+    chunk_bytes = source.chunk[0] * source.chunk[1] * source.dtype.itemsize * channels
+    held = source.cache_bytes // (rows * chunk_bytes) - columns
+    axis = tiling.axes[-1]
+    unit = lcm(axis.zone, WRITER_TILE)
+    return max(1, int(held * source.chunk[1] * axis.locality.scale) // unit) * unit
+
+
+def _most_touched(side: int, step: int) -> int:
+    """Return how many cells of a grid of `step` an interval of `side` may meet."""
+    return (side + step - 2) // step + 1
