@@ -15,7 +15,7 @@ from exactile.tiling import AxisPlan, Plan, _least_window, _zone_length
 SIGNS = ("can't allocate memory", "bad_alloc", "not enough memory", "alloc_failed")
 """What errors of PyTorch, oneDNN, OpenVINO, cuDNN and cuBLAS say of it, in lower case."""
 
-LEAST_SAVING = 0.8
+LEAST_SAVING = 0.9
 """A plan is smaller if its windows have at most this share of the pixels."""
 
 
