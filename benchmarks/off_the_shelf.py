@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from off_the_shelf_networks import Case, declare_torchvision, monai_cases, smp_cases, timm_cases
 from torch import Tensor, nn
 
-from exactile.engine import make_engine
+from exactile.engines.eager import make_engine
 from exactile.errors import ModelError
 from exactile.fixed_order import fixed_order
 from exactile.geometry import Box, Interval

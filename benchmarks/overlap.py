@@ -17,7 +17,8 @@ from pathlib import Path
 
 from exactile.allocation import prepare
 from exactile.demo import make_slide
-from exactile.engine import Engine, limit_threads
+from exactile.devices import limit_threads
+from exactile.engine import Engine
 from exactile.images import Plane, open_source
 from exactile.job import make_job
 from exactile.normalization import fit

@@ -13,7 +13,7 @@ from hypothesis import settings
 from numpy.typing import NDArray
 
 from exactile.allocation import prepare
-from exactile.engine import limit_threads
+from exactile.devices import limit_threads
 from exactile.geometry import Box
 from exactile.images import ImageMetadata, OmeTiffSink, OutputImage, PhysicalSize
 from exactile.models.saving import save_model

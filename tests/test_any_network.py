@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from program import arguments, call, files_in
 from torch import Tensor, nn
 
-from exactile.engine import make_engine
+from exactile.engines.eager import make_engine
 from exactile.geometry import Halo
 from exactile.models.loading import load_model
 from exactile.reference import whole_image_pass

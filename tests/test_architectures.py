@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from exactile.engine import make_engine
+from exactile.engines.eager import make_engine
 from exactile.geometry import Halo, Locality
 from exactile.locality import analyze
 from exactile.locality.formulas import formula_radius_of, rounded

@@ -17,7 +17,7 @@ from conftest import noise_image, random_unet, write_image
 from numpy.typing import NDArray
 
 from exactile.bit_stability import check_bit_stability
-from exactile.engine import Engine, make_engine
+from exactile.engines.eager import EagerEngine, make_engine
 from exactile.locality.unet import unet_locality
 from exactile.models.loading import BUNDLED, load_model
 from exactile.reference import whole_image_pass
@@ -164,7 +164,7 @@ class Wobbling(torch.nn.Module):
 
 def test_the_check_finds_a_network_that_is_not_bit_stable_and_claims_no_bits() -> None:
     tiling = plan((2000, 2000), unet_locality(2, 2), 512)
-    found = check_bit_stability(Engine(Wobbling().eval(), CPU, "float32"), tiling, 1)
+    found = check_bit_stability(EagerEngine(Wobbling().eval(), CPU, "float32"), tiling, 1)
     assert not found.equal
     assert found.different > 0
     assert 0 < found.largest_difference < 1e-5

@@ -13,7 +13,7 @@ import torch
 from conftest import write_random_model
 from safetensors.torch import load, save
 
-from exactile.engine import make_engine
+from exactile.engines.eager import make_engine
 from exactile.errors import ModelError
 from exactile.geometry import Halo
 from exactile.locality.unet import unet_locality

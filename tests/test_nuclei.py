@@ -12,7 +12,7 @@ import torch
 from conftest import noise_image, write_image
 from program import arguments, call
 
-from exactile.engine import make_engine
+from exactile.engines.eager import make_engine
 from exactile.models.loading import load_model
 from exactile.reference import whole_image_pass
 

@@ -18,7 +18,7 @@ from conftest import noise_image, write_image, write_random_model
 from numpy.typing import NDArray
 from program import arguments, call, files_in
 
-from exactile.engine import make_engine
+from exactile.engines.eager import make_engine
 from exactile.finishing import OutputType
 from exactile.images import PhysicalSize
 from exactile.models.loading import load_model

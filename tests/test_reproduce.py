@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from exactile.engine import make_engine
+from exactile.engines.eager import make_engine
 from exactile.errors import OutputError, SettingsError
 from exactile.geometry import Box, Halo, Interval
 from exactile.report.progress import LogWatcher

@@ -12,7 +12,7 @@ import torch
 from conftest import write_image
 from numpy.typing import NDArray
 
-from exactile.engine import make_engine
+from exactile.engines.eager import make_engine
 from exactile.models.loading import BUNDLED, load_model
 from exactile.reference import whole_image_pass
 from exactile.report.progress import LogWatcher

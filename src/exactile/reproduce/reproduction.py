@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from exactile.engine import Engine
+from exactile.devices import name_device
 from exactile.errors import OutputError, SettingsError
 from exactile.geometry import Box
 from exactile.report.progress import Watcher
@@ -76,7 +75,7 @@ def reproduce(out_dir: Path, form: Form, device: torch.device, watcher: Watcher)
         tables.append(result)
     offsets = run_offsets(form.offsets, device, watcher)
     shortfalls = tuple(run_shortfall(each, device, watcher) for each in form.shortfalls)
-    text = report(form, _describe(device), tables, offsets, shortfalls)
+    text = report(form, name_device(device), tables, offsets, shortfalls)
     with _writing(out_dir):
         (out_dir / f"{form.offsets.name}.csv").write_text(offset_csv(offsets), "utf-8")
         draw_offsets(offsets, out_dir / f"{form.offsets.name}.png")
@@ -121,7 +120,3 @@ def _writing(folder: Path) -> Iterator[None]:
         raise OutputError(
             f"--outDir {folder}: cannot be written ({error.strerror}); choose another folder"
         ) from error
-
-
-def _describe(device: torch.device) -> str:
-    return Engine(nn.Identity(), device, "float32").describe()

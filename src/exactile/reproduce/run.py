@@ -7,7 +7,7 @@ from statistics import fmean, pstdev
 
 import torch
 
-from exactile.engine import make_engine
+from exactile.engines.eager import make_engine
 from exactile.geometry import AxisLocality, Box, Halo, Interval, floor_to
 from exactile.locality import analyze
 from exactile.report.progress import Watcher

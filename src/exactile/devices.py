@@ -1,0 +1,55 @@
+"""Which device a run computes on, and how many threads it may use there."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from exactile.errors import SettingsError
+
+MOST_THREADS = 1024
+"""More are a mistake; far more end the process."""
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device called `name`: auto, cpu, cuda, or cuda:N.
+
+    Raises:
+        SettingsError: if there is no such device here.
+    """
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cpu" or (name == "auto" and available == 0):
+        return torch.device("cpu")
+    index = int(name.partition(":")[2] or 0)
+    if index >= available:
+        found = f"{available} CUDA devices" if available else "no CUDA device"
+        raise SettingsError(
+            f"--device {name}: this machine has {found}; use --device auto to take what there is"
+        )
+    return torch.device("cuda", index)
+
+
+def limit_threads(value: str | None) -> None:
+    """Give PyTorch `value` threads (environment NUM_THREADS); else those this process may use.
+
+    The other engines take as many threads as PyTorch has.
+
+    Raises:
+        SettingsError: if `value` is not a number from 1 to MOST_THREADS.
+    """
+    if not value:
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        return
+    if not value.isdecimal() or not 1 <= int(value) <= MOST_THREADS:
+        raise SettingsError(
+            f"NUM_THREADS={value}: is not a number of threads; use 1 to {MOST_THREADS}"
+        )
+    torch.set_num_threads(int(value))
+
+
+def name_device(device: torch.device) -> str:
+    """Return the name of `device`, for people; it is the same at every run on one machine."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({torch.get_num_threads()} threads)"

@@ -1,0 +1,1 @@
+"""The engines: eager PyTorch, torch.compile and OpenVINO, behind `exactile.engine.Engine`."""

@@ -1,0 +1,64 @@
+"""The proof of locality through an engine itself.
+
+`exactile.locality.poison` proves on the weights, with PyTorch, what a zone depends on. Another
+engine could still look further, by fusing or cutting the work in its own way. NaN would not show
+that: OpenVINO's activations turn NaN into numbers. So everything outside the claimed dependency of
+an interior zone is replaced by other finite numbers, in a window of one shape, and the zone must
+keep its bits.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from exactile.engine import Engine
+from exactile.engines.agreement import DisagreementError
+from exactile.geometry import Interval
+from exactile.locality import Analysis
+from exactile.locality.poison import (
+    MAX_PIXELS,
+    boxes,
+    interior_zone,
+    pixels,
+    same_bits,
+    test_images,
+    zone_counts,
+)
+
+SCALE = 100
+"""How much larger the other numbers are: what leaks in at all changes the sum's bits."""
+
+
+def confirm_locality(engine: Engine, analysis: Analysis, channels: int) -> None:
+    """See that an interior zone keeps its bits, whatever lies outside its dependency.
+
+    One zone in one test image; where that takes too many pixels, one in a strip along each axis.
+
+    Raises:
+        RuntimeError, MemoryError: if the network cannot be run.
+        DisagreementError: if the zone changes, which is a ModelError.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for extent, axes in test_images(analysis, MAX_PIXELS):
+        image, other = (
+            torch.randn((1, channels, *extent), generator=generator) * scale for scale in (1, SCALE)
+        )
+        counts = zone_counts(analysis, extent)
+        middle = (interior_zone(analysis, axis) for axis in range(len(extent)))
+        zone, kept = boxes(
+            analysis,
+            extent,
+            tuple(
+                Interval(index, index + 1) if axis in axes else Interval(0, counts[axis])
+                for axis, index in enumerate(middle)
+            ),
+        )
+        other[pixels(kept)] = image[pixels(kept)]
+        clean = engine.logits(image.numpy())[pixels(zone)]
+        if not same_bits(engine.logits(other.numpy())[pixels(zone)], clean):
+            size = " x ".join(map(str, extent))
+            raise DisagreementError(
+                f"the network's locality does not hold on {engine.describe()}: a zone inside a "
+                f"window of {size} changes with input outside the dependency that was traced; use "
+                "--engine eager, and report it as a defect of exactile"
+            )

@@ -1,0 +1,225 @@
+"""OpenVINO on a CPU: an optional extra, `pip install 'exactile[openvino]'`.
+
+The float32 network is exported and converted for each shape of window by itself, so that nothing
+in it depends on a size that differs; the precision is a setting of OpenVINO. Measured (2026.4.1,
+one core, benchmarks/engines.py): the fastest engine in both precisions, and for U-Nets bit-stable
+in windows of 512 px and more.
+
+It stays by itself: nothing is sent, nothing is written, and nothing is printed.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from exactile.devices import name_device
+from exactile.engine import Agreement, EngineName, Precision
+from exactile.engines.eager import make_engine
+from exactile.errors import SettingsError
+
+MOST_MODELS = 8
+"""Shapes whose converted networks are kept: they are small, for they share the weights."""
+
+HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
+
+EXPORT_ERRORS = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    AssertionError,
+)
+"""What torch.export and the conversion raise on networks that they do not take."""
+
+TELEMETRY = "openvino_telemetry"
+"""The package that reports each use of OpenVINO to its makers; without it OpenVINO reports nothing.
+"""
+
+
+@dataclass(frozen=True)
+class OpenVINOEngine:
+    """A network that OpenVINO runs."""
+
+    network: nn.Module
+    """The network as eager PyTorch runs it in this precision."""
+    source: nn.Module
+    """The float32 network that is converted."""
+    device: torch.device
+    """Always a CPU."""
+    precision: Precision
+    """The type of weights and feature maps."""
+    runtime: Any
+    """The package `openvino`."""
+    agreement: Agreement | None = None
+    """What the comparison with eager PyTorch showed."""
+    models: dict[tuple[int, ...], Any] = field(default_factory=dict, repr=False, compare=False)
+    """The network converted, by the shape of the windows."""
+    ready: dict[tuple[int, ...], Any] = field(default_factory=dict, repr=False, compare=False)
+    """What is ready to run, by the shape of the windows. One at most: it holds the memory of a
+    whole pass, and is made again from a converted network in a fraction of a second."""
+
+    @property
+    def name(self) -> EngineName:
+        """The engine's name."""
+        return "openvino"
+
+    def logits(self, windows: NDArray[np.float32]) -> Tensor:
+        """Return the network's output (N, classes, Y, X) for `windows` (N, channels, Y, X)."""
+        windows = np.ascontiguousarray(windows)
+        try:
+            if windows.shape not in self.ready:
+                self.ready.clear()
+                self.ready[windows.shape] = self._request(windows.shape)
+            result = self.ready[windows.shape].infer({0: windows}, share_inputs=True)[0]
+        except (RuntimeError, MemoryError):
+            # What it holds may be what a smaller window needs.
+            self.ready.clear()
+            raise
+        return torch.from_numpy(result).to(torch.float32)
+
+    def release(self) -> None:
+        """Give back the memory that is held for the latest shape."""
+        self.ready.clear()
+
+    def describe(self) -> str:
+        """Return OpenVINO's version and the device's name, for people."""
+        version = str(self.runtime.__version__).partition("-")[0]
+        return f"openvino {version} on {name_device(self.device)}"
+
+    def _request(self, shape: tuple[int, ...]) -> Any:
+        """Return what runs windows of `shape`, with its memory."""
+        if shape not in self.models:
+            if len(self.models) >= MOST_MODELS:
+                self.models.clear()
+            self.models[shape] = _converted(self.source, shape, self.runtime)
+        hint = HINTS[self.precision]
+        compiled = self.runtime.Core().compile_model(
+            self.models[shape],
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": hint,
+                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+                "NUM_STREAMS": 1,
+                # Two processes on one machine would be bound to the same cores.
+                "ENABLE_CPU_PINNING": False,
+            },
+        )
+        used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        if used != hint:
+            raise RuntimeError(f"OpenVINO computes in {used} on this CPU, not in {hint}")
+        return compiled.create_infer_request()
+
+
+def make_openvino_engine(
+    network: nn.Module, device: torch.device, precision: Precision
+) -> OpenVINOEngine:
+    """Return an engine for `network`, float32 and in evaluation mode, which must not change later.
+
+    Raises:
+        SettingsError: if OpenVINO is not installed, or `device` is not a CPU.
+    """
+    if device.type != "cpu":
+        raise SettingsError(
+            f"--engine openvino: runs on a CPU, not on {device}; use --device cpu, or --engine "
+            "eager"
+        )
+    runtime = load_openvino()
+    own = make_engine(network, device, precision).network
+    return OpenVINOEngine(own, network, device, precision, runtime)
+
+
+def load_openvino() -> Any:
+    """Return the package `openvino`, which reports nothing of its use.
+
+    Raises:
+        SettingsError: if it is not installed, or cannot be loaded.
+    """
+    before = {TELEMETRY: sys.modules[TELEMETRY]} if TELEMETRY in sys.modules else {}
+    # None is how Python is told that a package is not there; OpenVINO has a stand-in for it.
+    sys.modules[TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        runtime = import_module("openvino")
+        import_module("openvino.frontend.pytorch")
+    except ImportError as error:
+        raise SettingsError(
+            f"--engine openvino: OpenVINO cannot be loaded ({error}); install it with "
+            "pip install 'exactile[openvino]', or use --engine eager"
+        ) from error
+    finally:
+        del sys.modules[TELEMETRY]
+        sys.modules.update(before)
+    return runtime
+
+
+def _converted(network: nn.Module, shape: tuple[int, ...], runtime: Any) -> Any:
+    """Return OpenVINO's model of `network` for windows of `shape`.
+
+    Raises:
+        RuntimeError: if the network cannot be converted.
+    """
+    frontend = runtime.frontend.FrontEndManager().load_by_framework("pytorch")
+    failures = (runtime.frontend.OpConversionFailure, runtime.frontend.GeneralFailure)
+    try:
+        with _quiet(), torch.no_grad():
+            # The decoder must outlive the conversion, which only looks into it.
+            decoder = _decoder(network, shape)
+            model = frontend.convert(frontend.load(decoder))
+            model.reshape({0: runtime.PartialShape(list(shape))})
+    except (*EXPORT_ERRORS, *failures) as error:
+        raise RuntimeError(f"OpenVINO cannot convert the network: {_reason(error)}") from error
+    return model
+
+
+def _decoder(network: nn.Module, shape: tuple[int, ...]) -> Any:
+    """Return what shows `network`, exported for windows of `shape`, to the conversion.
+
+    Nothing is computed for it. Of TorchScript, which cannot be exported and whose lists OpenVINO
+    does not know, the operators are recorded that it calls for such windows.
+    """
+    # An expanded zero has the shape without the memory.
+    image = torch.zeros(1).expand(shape)
+    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
+        network = make_fx(network, tracing_mode="fake", _allow_non_fake_inputs=True)(image)
+    program = torch.export.export(network, (image,), strict=False)
+    decoders = import_module("openvino.frontend.pytorch.fx_decoder")
+    return decoders.TorchFXPythonDecoder.from_exported_program(program, dynamic_shapes=False)
+
+
+def _reason(error: Exception) -> str:
+    """Return the line that says most: that on missing operators, or the first."""
+    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip(" -")]
+    missing = [line for line in lines if line.startswith("No conversion rule")]
+    return (missing or lines or [type(error).__name__])[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what torch.export and the conversion say to themselves from being printed.
+
+    OpenVINO speaks through the root logger by a function that gives it a handler if it has none.
+    """
+    root, silent = logging.getLogger(), logging.NullHandler()
+    disabled, root.disabled = root.disabled, True
+    root.addHandler(silent)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.removeHandler(silent)
+        root.disabled = disabled
