@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from exactile.bit_stability import BitStability
+from exactile.engine import Agreement, EngineName
 from exactile.errors import OutputError
 from exactile.geometry import Locality
+from exactile.images.digest import FileDigest
 from exactile.locality.poison import Proof
 from exactile.processing import Pointwise
 from exactile.verification import Verification
@@ -72,6 +74,8 @@ class InputRecord:
 
     name: str
     bytes: int
+    sha256: str
+    """Digest of the file."""
     dimensions: dict[str, int]
     """Sizes by axis: T, C, Z, Y, X."""
     dtype: str
@@ -117,6 +121,12 @@ class PlanRecord:
     """The size of the output; position p lies at pixel crop.low + p / scale of the image."""
     computed_ratio: float
     """Computed pixels for each pixel of the image."""
+    windows_before: tuple[tuple[int, ...], ...]
+    """Larger windows that some of the zones were run in, until memory ran out."""
+    zones_run: int
+    """Zones, over all planes, that this run made."""
+    zones_resumed: int
+    """Zones that an earlier run had stored, which this run went on from."""
 
 
 @dataclass(frozen=True)
@@ -124,11 +134,19 @@ class Certificate:
     """Everything needed to repeat the run, and what its exactness rests on."""
 
     output: str
+    file: FileDigest
+    """Of the output."""
+    identity: dict[str, Any]
+    """All that the bits of the output depend on; a run that is equal in it may skip the image."""
     input: InputRecord
     model: ModelRecord
     settings: dict[str, Any]
     plan: PlanRecord
     device: str
+    """What ran the windows, and where."""
+    engine: EngineName
+    agreement: Agreement | None
+    """What comparing the engine with eager PyTorch showed; None for eager PyTorch itself."""
     bit_stability: BitStability
     verification: Verification | None
     """What running zones again in larger windows showed; None where that was not asked for."""
@@ -146,7 +164,7 @@ class Certificate:
         Raises:
             OutputError: if it cannot be written; the body has not run then.
         """
-        path = out_dir / FOLDER / f"{self.output}.json"
+        path = certificate_path(out_dir / self.output)
         partial = path.with_name(path.name + ".partial")
         versions = {name: version(name) for name in RECORDED_VERSIONS}
         machine = {"machine": platform.machine(), "python": platform.python_version()}
@@ -161,6 +179,11 @@ class Certificate:
         finally:
             with suppress(OSError):
                 partial.unlink()
+
+
+def certificate_path(output: Path) -> Path:
+    """Return the path of the certificate of the image `output`."""
+    return output.parent / FOLDER / f"{output.name}.json"
 
 
 def _plain(value: Any) -> Any:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -20,6 +19,7 @@ from exactile import __version__
 from exactile.allocation import prepare
 from exactile.errors import ExactileError, SettingsError
 from exactile.report.logs import log_to_stderr
+from exactile.stopping import Stopped, stoppable
 
 app = typer.Typer(
     add_completion=False,
@@ -33,33 +33,21 @@ BOOLEAN_OPTIONS = ("--preview",)
 WITHOUT_VALUE = {"--resume": "true"}
 """What an option means that stands alone, followed by another one or by nothing."""
 REFUSED = 3
-STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-
-
-class Stopped(BaseException):
-    """A signal asks for an end; raised in the main thread, so that unfinished files are removed."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = signal.Signals(number)
 
 
 def main() -> None:
     """Run the command line, and turn what goes wrong into one message and an exit code."""
-    for number in STOPPED:
-        # A shell starts what runs in its background with SIGINT ignored, and means it.
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _stop)
     try:
-        log_to_stderr(os.environ.get("POLUS_LOG", ""))
-        prepare()
-        app(args=plain_booleans(sys.argv[1:]))
+        with stoppable():
+            log_to_stderr(os.environ.get("POLUS_LOG", ""))
+            prepare()
+            app(args=plain_booleans(sys.argv[1:]))
     except ExactileError as error:
         logger.error("%s", error)
         sys.exit(2 if isinstance(error, SettingsError) else 1)
     except Stopped as stop:
-        logger.error("%s; nothing unfinished was left under a final name", STOPPED[stop.number])
-        sys.exit(128 + stop.number)
+        logger.error("%s", stop.sentence())
+        sys.exit(stop.exit_code)
 
 
 def plain_booleans(arguments: list[str]) -> list[str]:
@@ -178,7 +166,7 @@ def segment(
     ] = False,
 ) -> None:
     """Segment a folder of OME-TIFF images, bit-equal to a pass over each whole image."""
-    from exactile.engine import limit_threads
+    from exactile.devices import limit_threads
     from exactile.outputs import write_preview
     from exactile.report.progress import make_watcher
     from exactile.report.summary import conclude
@@ -233,7 +221,7 @@ def inspect(
     ] = "",
 ) -> None:
     """Say what a network depends on, and why, and plan an image; exit code 3 if it is refused."""
-    from exactile.engine import limit_threads
+    from exactile.devices import limit_threads
     from exactile.inspection import image_shape, inspect_model, parse_size, try_out
     from exactile.models.loading import BUNDLED
     from exactile.report.inspection_page import as_text, print_inspection, write_inspection
@@ -265,7 +253,7 @@ def demo(
 ) -> None:
     """Make a synthetic slide, segment it with the bundled model, measure it and draw it."""
     from exactile.demo import demonstrate
-    from exactile.engine import limit_threads
+    from exactile.devices import limit_threads
     from exactile.report.progress import make_watcher
     from exactile.report.summary import describe_demonstration
 
@@ -298,7 +286,7 @@ def reproduce(
     ] = "auto",
 ) -> None:
     """Repeat the papers' tables and figure, side by side with the published numbers."""
-    from exactile.engine import choose_device, limit_threads
+    from exactile.devices import choose_device, limit_threads
     from exactile.report.progress import make_watcher
     from exactile.reproduce import choose_form
     from exactile.reproduce import reproduce as repeat
@@ -308,10 +296,3 @@ def reproduce(
     with make_watcher(Console(stderr=True)) as watcher:
         made = repeat(out_dir, form, choose_device(device), watcher)
     typer.echo(made.describe())
-
-
-def _stop(number: int, _: object) -> NoReturn:
-    """Leave as on an error; a second signal must not disturb the clearing up."""
-    for each in STOPPED:
-        signal.signal(each, signal.SIG_IGN)
-    raise Stopped(number)

@@ -3,24 +3,55 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
+
+from exactile.choice import Choice, choose_plan
+from exactile.engine import Engine
+from exactile.engines.eager import make_engine
 from exactile.errors import ModelError, SettingsError
+from exactile.finishing import label_dtype
 from exactile.images import open_source
+from exactile.images.source import DEFAULT_CACHE_BYTES
 from exactile.locality import NotLocal, Refusal
 from exactile.locality.effective import EffectiveField, effective_receptive_field
 from exactile.locality.formulas import formula_radius_of
 from exactile.locality.poison import Proof, prove
+from exactile.memory.available import Available, memory_budget
+from exactile.memory.buffers import Buffers
+from exactile.memory.cost import PassCost, estimate_cost, measure_cost
 from exactile.models.loading import open_model
 from exactile.models.model import PLANES, Model, complete
 from exactile.models.network_file import NetworkFile
-from exactile.tiling import Plan, auto_tile, plan
 
 LARGEST_SIDE = 10**9
 """More pixels a side are a mistake."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An image that a plan is wanted for."""
+
+    shape: tuple[int, ...]
+    """Its size in array order."""
+    budget: Available
+    """What a run may take."""
+
+    def choose(self, model: Model, cost: PassCost) -> Choice:
+        """Return the plan for labels.
+
+        Raises:
+            PlanError: if there is none for such an image, or none that takes so little memory.
+        """
+        outputs = len(model.classes)
+        buffers = Buffers(
+            model.channels, outputs, 1, label_dtype(outputs).itemsize, DEFAULT_CACHE_BYTES
+        )
+        return choose_plan(self.shape, model.locality, cost, self.budget.bytes, buffers)
 
 
 @dataclass(frozen=True)
@@ -35,8 +66,10 @@ class Inspection:
     """Empty where the network is local."""
     formula: tuple[int, ...]
     """The papers' radius by axis, in pixels; empty where it cannot be computed."""
-    tiling: Plan | None
-    """The plan for the image that was asked for."""
+    asked: Asked | None = None
+    """The image that a plan was asked for."""
+    choice: Choice | None = None
+    """The plan for it, by what the operators need; nothing was run."""
 
     @property
     def local(self) -> bool:
@@ -73,14 +106,18 @@ class Inspection:
             "classes": list(self.model.classes),
             "operators": analysis.operators,
         }
-        if self.tiling is not None:
+        if self.asked is not None and self.choice is not None:
+            tiling = self.choice.tiling
             facts["plan"] = {
-                "shape": self.tiling.shape,
-                "output_shape": self.tiling.output_shape,
-                "window": self.tiling.window,
-                "zone": self.tiling.zone,
-                "windows": self.tiling.count,
-                "computed_ratio": self.tiling.computed_ratio,
+                "shape": tiling.shape,
+                "output_shape": tiling.output_shape,
+                "window": tiling.window,
+                "zone": tiling.zone,
+                "windows": tiling.count,
+                "computed_ratio": tiling.computed_ratio,
+                "budget_bytes": self.asked.budget.bytes,
+                "memory_bytes": self.choice.memory_bytes,
+                "predicted_seconds": self.choice.seconds,
             }
         return facts
 
@@ -90,33 +127,39 @@ def plain(number: Fraction) -> int | float:
     return int(number) if number.denominator == 1 else float(number)
 
 
-def inspect_model(path: Path, shape: tuple[int, ...] | None) -> Inspection:
+def inspect_model(
+    path: Path, shape: tuple[int, ...] | None, memory: Literal["auto"] | int = "auto"
+) -> Inspection:
     """Trace the model at `path`, and plan an image of `shape` pixels, in array order, if given.
+
+    The plan may take `memory` bytes, or most of what this machine has left. Nothing is run.
 
     Raises:
         ModelError: if there is no model, or it cannot be run at all.
-        PlanError: if there is no plan for such an image.
+        PlanError: if there is no plan for such an image, or none that takes so little memory.
+        SettingsError: if the image has another number of axes than the network takes.
     """
     file = open_model(path)
     parameters = sum(tensor.numel() for tensor in file.network.parameters())
     try:
         model = complete(file)
     except NotLocal as refused:
-        return Inspection(file, parameters, None, refused.refusals, (), None)
+        return Inspection(file, parameters, None, refused.refusals, ())
     try:
         formula = formula_radius_of(file.network, model.channels, model.dimensions)
     except ModelError:
         # It is a figure to compare with, which some traced networks do not let be computed.
         formula = ()
-    tiling = None
-    if shape is not None:
-        if len(shape) != model.dimensions:
-            raise SettingsError(
-                f"{file.name} takes images of {model.dimensions} axes, but the size given has "
-                f"{len(shape)}; give a size such as {'x'.join(['512'] * model.dimensions)}"
-            )
-        tiling = plan(shape, model.locality, auto_tile(model.locality))
-    return Inspection(file, parameters, model, (), formula, tiling)
+    if shape is None:
+        return Inspection(file, parameters, model, (), formula)
+    if len(shape) != model.dimensions:
+        raise SettingsError(
+            f"{file.name} takes images of {model.dimensions} axes, but the size given has "
+            f"{len(shape)}; give a size such as {'x'.join(['512'] * model.dimensions)}"
+        )
+    asked = Asked(shape, memory_budget(memory, torch.device("cpu")))
+    choice = asked.choose(model, estimate_cost(model.network, model.locality, model.channels))
+    return Inspection(file, parameters, model, (), formula, asked, choice)
 
 
 @dataclass(frozen=True)
@@ -127,10 +170,28 @@ class Trial:
     field: EffectiveField | None
     """An estimate, never a bound; None for volumes, and where `without_field` says why."""
     without_field: str
+    choice: Choice | None = None
+    """The plan for the image that was asked for, by what passes took of time and memory."""
 
 
-def try_out(model: Model) -> Trial:
-    """Run the network on noise: prove its locality by poison, and estimate its receptive field."""
+def try_out(model: Model, asked: Asked | None = None, engine: Engine | None = None) -> Trial:
+    """Run the network on noise: prove its locality by poison, and estimate its receptive field.
+
+    With a plane that a plan was `asked` for, measure what passes take through `engine`, by default
+    eager PyTorch in float32 on the CPU, and plan again.
+
+    Raises:
+        PlanError: if there is no plan that takes as little memory as it may.
+    """
+    trial = _prove_and_draw(model)
+    if asked is None or model.dimensions != PLANES:
+        return trial
+    engine = engine or make_engine(model.network, torch.device("cpu"), "float32")
+    cost = measure_cost(engine, engine.network, model.locality, model.channels, asked.budget.bytes)
+    return replace(trial, choice=asked.choose(model, cost))
+
+
+def _prove_and_draw(model: Model) -> Trial:
     proof = prove(model.network, model.analysis, model.channels)
     if model.dimensions != PLANES:
         return Trial(proof, None, "")

@@ -1,4 +1,4 @@
-"""What all images of a run have in common: the model, proven, on its device, and the tile size."""
+"""What all images of a run have in common: the model, proven, on its engines, and the memory."""
 
 from __future__ import annotations
 
@@ -10,20 +10,28 @@ import torch
 
 from exactile.bit_stability import BitStability, check_bit_stability
 from exactile.certificate import ProofRecord
-from exactile.engine import DTYPES, Engine, choose_device, make_engine
+from exactile.devices import choose_device
+from exactile.engine import DTYPES, Engine
+from exactile.engines.choose import choose_engine
+from exactile.engines.eager import make_engine
 from exactile.errors import ModelError, PlanError
 from exactile.fixed_order import fixed_order
-from exactile.forward import ForwardPass
 from exactile.locality import confirm
 from exactile.locality.poison import prove
+from exactile.memory.available import Available, memory_budget
+from exactile.memory.cost import PassCost, measure_cost
 from exactile.models.loading import load_model
 from exactile.models.model import PLANES, Model
 from exactile.normalization import describe
-from exactile.pipeline import network_failed
 from exactile.settings import SegmentSettings
-from exactile.tiling import Plan, auto_tile, least_tile
+from exactile.tiling import Plan, least_tile
 
 logger = logging.getLogger(__name__)
+
+CACHE_SHARE = 16
+LEAST_CACHE_BYTES, MOST_CACHE_BYTES = 2**25, 2**29
+"""Decoded chunks take a sixteenth of the memory, within these bounds: a row of windows needs 250 MB
+of an image that is 20,000 pixels wide."""
 
 MOST_ROUNDING = 1e-2
 """Larger differences, relative to the standard deviation of the output, have another cause."""
@@ -35,34 +43,55 @@ class Job:
 
     settings: SegmentSettings
     model: Model
-    run: ForwardPass
     proof: ProofRecord
-    tile: int
-    """Side of the windows in pixels."""
-    checked: dict[tuple[int, ...], BitStability] = field(default_factory=dict)
-    """What the check found, by window and extent, so that it runs once for each."""
+    engines: tuple[Engine, ...]
+    """The engine; where it was left to choose another than eager PyTorch, that one too, for plans
+    in which the first is not bit-stable."""
+    budget: Available
+    """The memory that the run may take."""
+    checked: dict[tuple[object, ...], BitStability] = field(default_factory=dict)
+    """What the check found, by engine, window and extent, so that it runs once for each."""
+    costs: dict[str, PassCost] = field(default_factory=dict)
+    """What a pass costs, by the engine's name."""
 
-    def bit_stability(self, tiling: Plan, path: Path) -> BitStability:
+    @property
+    def cache_bytes(self) -> int:
+        """Return how much of the memory is for decoded chunks of the input."""
+        return min(max(self.budget.bytes // CACHE_SHARE, LEAST_CACHE_BYTES), MOST_CACHE_BYTES)
+
+    def describe_engines(self) -> str:
+        """Return what may run the windows; which does follows from the image's size."""
+        return ", or ".join(engine.describe() for engine in self.engines)
+
+    def cost(self, engine: Engine) -> PassCost:
+        """Return what a pass costs on `engine`; measured once, on the device."""
+        if engine.name not in self.costs:
+            self.costs[engine.name] = measure_cost(
+                engine,
+                engine.network,
+                self.model.locality,
+                self.model.channels,
+                self.budget.bytes,
+            )
+        return self.costs[engine.name]
+
+    def bit_stability(self, engine: Engine, tiling: Plan, path: Path) -> BitStability:
         """Return what the check finds for windows of `tiling`; it runs once for each shape.
 
         Raises:
             ModelError: if the network treats an image of this size otherwise than a window.
-            NetworkError: if the network cannot be run on such windows, needed for image `path`.
+            RuntimeError, MemoryError: if the network cannot be run on such windows.
         """
-        key = tiling.window + tiling.extent
+        key = (engine.name, tiling.window, tiling.extent)
         if key not in self.checked:
             self._confirm(tiling, path)
-            try:
-                found = check_bit_stability(self.run.engine, tiling, self.model.channels)
-            except (RuntimeError, MemoryError) as error:
-                raise network_failed(path, "the check of bit-stability", tiling, error) from error
+            found = check_bit_stability(engine, tiling, self.model.channels)
             if found.largest_difference > MOST_ROUNDING:
                 raise ModelError(
                     f"{path}: {self.model.name} gives other results in windows of another size, by "
                     f"{found.largest_difference:.1e} of their standard deviation, which is no "
                     "rounding: it looks at the size of its input, or keeps a state"
                 )
-            logger.log(logging.INFO if found.equal else logging.WARNING, "%s", found.sentence())
             self.checked[key] = found
         return self.checked[key]
 
@@ -82,11 +111,11 @@ class Job:
 
 
 def make_job(settings: SegmentSettings) -> Job:
-    """Load the model, choose device and tile size, and prove the locality on the weights.
+    """Load the model, choose device and engine, and prove the locality on the weights.
 
     Raises:
         ModelError: if the model cannot be loaded, has no locality, or is not for planes.
-        SettingsError: if the device is not there.
+        SettingsError: if the device or the engine is not there.
         PlanError: if the tile size leaves no zone.
     """
     device = choose_device(settings.device)
@@ -96,26 +125,39 @@ def make_job(settings: SegmentSettings) -> Job:
             f"{settings.model}: {model.name} takes volumes of {model.dimensions} axes; only "
             "planes are segmented: use a network for planes, which takes a stack plane by plane"
         )
-    engine = make_engine(model.network, device, settings.precision)
-    least = least_tile(model.locality)
-    tile = auto_tile(model.locality) if settings.tile_size == "auto" else settings.tile_size
-    if tile < least:
-        halo = model.locality.halo[0]
-        raise PlanError(
-            f"--tileSize {tile} is too small for {model.name}: its halo is {halo.low} and "
-            f"{halo.high} px on the two sides, on a grid of F = {model.locality.alignment[0]} px; "
-            f"use at least {least}, or auto"
-        )
+    _check_tile(settings, model)
+    _warn_of_assumptions(model)
+    eager = make_engine(model.network, device, settings.precision)
+    proof = prove_locality(eager, model)
+    engine = choose_engine(
+        settings.engine, model.network, device, settings.precision, model.analysis, model.channels
+    )
     logger.info(
-        "%s (%s) on %s, %s; F %s, halo %s, windows of %d px",
+        "%s (%s) on %s, %s; F %s, halo %s",
         model.name,
         model.file.format,
         engine.describe(),
         settings.precision,
         " x ".join(map(str, model.locality.alignment)),
         " x ".join(f"({h.low}, {h.high})" for h in model.locality.halo),
-        tile,
     )
+    alternatives = (eager,) if settings.engine == "auto" and engine.name != "eager" else ()
+    budget = memory_budget(settings.memory, device)
+    return Job(settings, model, proof, (engine, *alternatives), budget)
+
+
+def _check_tile(settings: SegmentSettings, model: Model) -> None:
+    least = least_tile(model.locality)
+    if settings.tile_size != "auto" and settings.tile_size < least:
+        halo = model.locality.halo[0]
+        raise PlanError(
+            f"--tileSize {settings.tile_size} is too small for {model.name}: its halo is "
+            f"{halo.low} and {halo.high} px on the two sides, on a grid of F = "
+            f"{model.locality.alignment[0]} px; use at least {least}, or auto"
+        )
+
+
+def _warn_of_assumptions(model: Model) -> None:
     if model.assumed:
         logger.warning(
             "%s does not say how its images are normalised: %s is assumed; --normalization says so",
@@ -130,9 +172,6 @@ def make_job(settings: SegmentSettings) -> Job:
             model.analysis.last,
             describe(model.finishing.after),
         )
-    proof = prove_locality(engine, model)
-    run = ForwardPass(engine, settings.output_type, model.finishing)
-    return Job(settings, model, run, proof, tile)
 
 
 def prove_locality(engine: Engine, model: Model) -> ProofRecord:

@@ -13,6 +13,7 @@ from exactile.engine import EngineName, Precision
 from exactile.errors import SettingsError
 from exactile.finishing import OutputType
 from exactile.images import DEFAULT_PATTERN
+from exactile.memory.size import parse_size_in_bytes
 from exactile.models.loading import BUNDLED
 from exactile.normalization import parse_normalization
 from exactile.processing import Before
@@ -78,6 +79,12 @@ class SegmentSettings(BaseModel):
         if not text.isdecimal() or int(text) < 1:
             raise ValueError("is not a window side in pixels; use auto, or a number such as 1216")
         return int(text)
+
+    @field_validator("memory", mode="before")
+    @classmethod
+    def _bytes_from_text(cls, value: Any) -> Any:
+        text = str(value).strip()
+        return text if text == "auto" else parse_size_in_bytes(text)
 
     @field_validator("verify", mode="before")
     @classmethod

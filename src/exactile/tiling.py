@@ -129,6 +129,11 @@ class Plan:
         return prod(-(-axis.kept // axis.zone) for axis in self.axes)
 
     @property
+    def coarsest(self) -> int:
+        """Pixels of the coarsest feature map of a window, all axes together."""
+        return prod(axis.window // axis.locality.alignment for axis in self.axes)
+
+    @property
     def computed_ratio(self) -> float:
         """Pixels computed for each pixel of the image; 1 would be a pass without any halo."""
         return self.count * prod(self.window) / prod(self.shape)
@@ -186,12 +191,7 @@ def plan(shape: tuple[int, ...], locality: Locality, tile: int) -> Plan:
         PlanError: if `tile` leaves no zone between the halos on an axis that needs several, or the
             network's valid convolutions leave nothing of such an image.
     """
-    if 0 in locality.output_shape(shape):
-        raise PlanError(
-            f"an image of {' x '.join(map(str, shape))} px is too small for this network: its "
-            f"convolutions take {' x '.join(str(a.crop.total) for a in locality.axes)} px away at "
-            "the edges; use larger images"
-        )
+    require_output(shape, locality)
     extent = locality.pad(shape)
     sides = _window_sides(extent, tile)
     return Plan(
@@ -201,6 +201,16 @@ def plan(shape: tuple[int, ...], locality: Locality, tile: int) -> Plan:
             for length, side, axis in zip(shape, sides, locality.axes, strict=True)
         ),
     )
+
+
+def require_output(shape: tuple[int, ...], locality: Locality) -> None:
+    """Raise a PlanError if the network's valid convolutions leave nothing of such an image."""
+    if 0 in locality.output_shape(shape):
+        raise PlanError(
+            f"an image of {' x '.join(map(str, shape))} px is too small for this network: its "
+            f"convolutions take {' x '.join(str(a.crop.total) for a in locality.axes)} px away at "
+            "the edges; use larger images"
+        )
 
 
 def _window_sides(extent: tuple[int, ...], tile: int) -> tuple[int, ...]:
@@ -247,6 +257,30 @@ def _plan_axis(
         )
     periods = (window - axis.halo.total) // axis.alignment
     return AxisPlan(extent, window, _zone_length(periods * axis.step, axis.step), kept, axis)
+
+
+def axis_plans(length: int, axis: AxisLocality) -> list[AxisPlan]:
+    """Return the plans of an axis of `length` pixels that are worth a thought, each zone once.
+
+    The zones are: for each number of writer tiles that fit F, the shortest of those that cut the
+    axis as often; what divides a writer tile, on the F grid; and the whole axis, without any halo.
+    """
+    extent, kept = axis.pad(length), axis.kept_length(length)
+    grid = lcm(WRITER_TILE, axis.step)
+    cells = -(-kept // grid)
+    # The distinct values of ceil(cells / n): some 2 * sqrt(cells) of them.
+    multiples, count = [], 1
+    while count <= cells:
+        most = -(-cells // count)
+        multiples.append(most * grid)
+        count = -(-cells // (most - 1)) if most > 1 else cells + 1
+    below = [zone for zone in range(axis.step, grid, axis.step) if grid % zone == 0]
+    plans = [AxisPlan(extent, extent, ceil_to(kept, axis.step), kept, axis)]
+    for zone in multiples + below[::-1]:
+        window = max(zone // axis.step * axis.alignment + axis.halo.total, axis.pad(axis.least))
+        if zone < kept and window < extent:
+            plans.append(AxisPlan(extent, window, zone, kept, axis))
+    return plans
 
 
 def _zone_length(room: int, step: int) -> int:

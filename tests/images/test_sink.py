@@ -419,7 +419,7 @@ _WRITE_NOISE = """
         with OmeTiffSink(path, image) as sink:
             for index, rows in enumerate(Interval(0, 2048).split(1024)):
                 if index == stop:
-                    sink._store_oldest()
+                    sink._wait()
                     os.kill(os.getpid(), signal.SIGKILL)
                 pixels = rng.integers(0, 256, (1, 1024, 1024), np.uint8)
                 sink.write(Plane(), Box((rows, Interval(0, 1024))), pixels)

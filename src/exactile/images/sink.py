@@ -8,11 +8,14 @@ What an implementer promises:
   the write, a missing one at `close`.
 - The file appears under its name in `close`, whole, by one atomic rename after its bytes are on
   disk; until then nothing of that name is touched. Leaving the `with` by an exception, or calling
-  `discard`, removes everything that was written.
+  `discard`, removes everything that was written, unless a journal was asked for, which keeps it for
+  a later run.
+- What an earlier run stored counts as written: `has` says where. What is written there again is
+  left out.
 - The same pixels give the same bytes, whatever the boxes and their order.
 - Temporary files live in `.exactile` beside the final file, never next to it: a workflow engine
   takes every regular file at the top of an output folder for a result. What a killed run left
-  there for the same image is removed at the start.
+  there for the same image is removed at the start, or gone on with where a journal is kept.
 - Memory is bounded by the tiles that are begun and not finished, never by the image. Writing row
   by row of boxes keeps one row of tiles.
 - What the disk refuses raises OutputError naming the file and the cause.
@@ -109,6 +112,13 @@ class Sink(ABC):
     @abstractmethod
     def _write(self, plane: Plane, box: Box, pixels: NDArray[Any]) -> None:
         """Take pixels that were checked to fit."""
+
+    @abstractmethod
+    def has(self, plane: Plane, box: Box) -> bool:
+        """Return whether all of `box` (Y, X), as far as it is inside the image, is stored.
+
+        What is stored outlives the process where a journal is kept.
+        """
 
     @abstractmethod
     def close(self) -> None:

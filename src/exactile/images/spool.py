@@ -1,41 +1,98 @@
 """Compressed tiles on disk, one file for each page, until the final file is put together.
 
-A TIFF is written page by page and tile by tile; zones are finished in another order. A page's spool
-is removed as soon as it has been copied, so that the disk holds the image once, and one page twice.
+A TIFF is written page by page and tile by tile; zones are finished in another order. Spools stay
+until the final file has its name: a run that is killed while it puts the file together has all its
+tiles still. The disk therefore holds the compressed image twice at the end, once in the spools and
+once in the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
+
+_BLOCK = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the bytes of a tile lie in the file of its page."""
+
+    offset: int
+    length: int
+    crc32: int
+    """Of the bytes, so that a later run sees whether they are what was written."""
 
 
 class PageSpool:
-    """The compressed tiles of one page, appended in any order."""
+    """The compressed tiles of one page, stored in any order."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._places: dict[int, tuple[int, int]] = {}
+        self.places: dict[int, Place] = {}
+        """Of each tile that is stored, by its number."""
         self._end = 0
 
-    def append(self, tile: int, data: bytes) -> None:
-        """Store the bytes of a tile under its number. Raises OSError."""
-        # Opened for each tile: the planes of a long series may all be open at once.
-        with self.path.open("ab", buffering=0) as file:
-            written = 0
-            while written < len(data):
-                written += file.write(data[written:])
-        self._places[tile] = (self._end, len(data))
-        self._end += len(data)
+    def append(self, tile: int, data: bytes) -> Place:
+        """Store the bytes of a tile under its number; one stored before counts no more.
 
-    def drain(self) -> Iterator[bytes]:
-        """Yield the tiles by their numbers, then remove the file. Raises OSError."""
+        Raises OSError; the tile is not stored then.
+        """
+        # Opened for each tile: the planes of a long series may all be open at once.
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o666)
+        try:
+            write_at(descriptor, data, self._end)
+        finally:
+            os.close(descriptor)
+        place = self.places[tile] = Place(self._end, len(data), crc32(data))
+        self._end += len(data)
+        return place
+
+    def take_over(self, places: Mapping[int, Place]) -> list[int]:
+        """Go on with what an earlier run stored, cut what follows, and return the tiles it lost.
+
+        Every tile is read and compared with its checksum, in blocks; one that is not there, or has
+        other bytes, is lost. Raises OSError.
+        """
+        self.places = {}
+        self.path.touch()
+        with self.path.open("r+b") as file:
+            for tile, place in sorted(places.items(), key=lambda item: item[1].offset):
+                if _checksum(file.fileno(), place) == place.crc32:
+                    self.places[tile] = place
+            self._end = max((p.offset + p.length for p in self.places.values()), default=0)
+            file.truncate(self._end)
+        return sorted(places.keys() - self.places.keys())
+
+    def read(self) -> Iterator[bytes]:
+        """Yield the tiles by their numbers. Raises OSError."""
         with self.path.open("rb") as file:
-            for tile in sorted(self._places):
-                offset, length = self._places[tile]
-                file.seek(offset)
-                data = file.read(length)
-                if len(data) < length:
+            for tile in sorted(self.places):
+                place = self.places[tile]
+                file.seek(place.offset)
+                data = file.read(place.length)
+                if crc32(data) != place.crc32:
                     raise OSError(f"{self.path} lost bytes while it was in use")
                 yield data
-        self.path.unlink()
+
+
+def write_at(descriptor: int, data: bytes, offset: int) -> None:
+    """Write all of `data` at `offset`, in one call if the system takes it. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _checksum(descriptor: int, place: Place) -> int | None:
+    """Return the CRC-32 of what lies at `place`; None where the file ends before."""
+    value, offset, end = 0, place.offset, place.offset + place.length
+    while offset < end:
+        block = os.pread(descriptor, min(_BLOCK, end - offset), offset)
+        if not block:
+            return None
+        value, offset = crc32(block, value), offset + len(block)
+    return value

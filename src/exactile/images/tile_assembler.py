@@ -13,7 +13,7 @@ bytes of a file depend on its pixels alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +48,10 @@ class _Partial:
 
 
 class TileAssembler:
-    """Tiles of one image that are begun, and the record of those that are finished."""
+    """Tiles of one image that are begun, and the record of those that are finished.
+
+    Tiles that were finished by an earlier run may be kept; what is added to them is left out.
+    """
 
     def __init__(
         self, shape: tuple[int, int], size_c: int, dtype: np.dtype[Any], side: int
@@ -59,6 +62,7 @@ class TileAssembler:
         self._dtype = dtype
         self._partial: dict[TileKey, _Partial] = {}
         self._finished: set[TileKey] = set()
+        self._kept: set[TileKey] = set()
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -72,9 +76,10 @@ class TileAssembler:
 
         The tiles belong to the caller. Raises CoverageError at a pixel that was written before.
         """
-        for row, column in cells_over(box, self._step):
-            key = TileKey(plane, row, column)
-            tile = cell(self.shape, self._step, row, column)
+        for key in self.keys_over(plane, box):
+            if key in self._kept:
+                continue
+            tile = cell(self.shape, self._step, key.row, key.column)
             common = tile & box
             part = pixels[common.relative_to(box).slices]
             finished = self._fill(key, tile, common.relative_to(tile), part)
@@ -100,18 +105,29 @@ class TileAssembler:
         self._finished.add(key)
         return partial.pixels
 
+    def keep(self, keys: Iterable[TileKey]) -> None:
+        """Count the tiles `keys` as finished, and leave out what will be added to them."""
+        self._kept.update(keys)
+
+    def keys(self, planes: tuple[Plane, ...]) -> Iterator[TileKey]:
+        """Yield every tile of `planes`."""
+        rows, columns = self.grid
+        for plane in planes:
+            for row in range(rows):
+                for column in range(columns):
+                    yield TileKey(plane, row, column)
+
+    def keys_over(self, plane: Plane, box: Box) -> Iterator[TileKey]:
+        """Yield every tile of `plane` that shares a pixel with `box` (Y, X)."""
+        for row, column in cells_over(box, self._step):
+            yield TileKey(plane, row, column)
+
     def check_complete(self, planes: tuple[Plane, ...]) -> None:
         """Raise CoverageError unless every pixel of `planes` has been written."""
-        rows, columns = self.grid
-        total = len(planes) * rows * columns
-        missing = total - len(self._finished)
-        if not missing:
-            return
-        first = next(
-            key
-            for plane in planes
-            for row in range(rows)
-            for column in range(columns)
-            if (key := TileKey(plane, row, column)) not in self._finished
-        )
-        raise CoverageError(f"{missing} of {total} tiles are not filled; the first is {first}")
+        done = self._finished | self._kept
+        missing = [key for key in self.keys(planes) if key not in done]
+        if missing:
+            total = len(missing) + len(done)
+            raise CoverageError(
+                f"{len(missing)} of {total} tiles are not filled; the first is {missing[0]}"
+            )

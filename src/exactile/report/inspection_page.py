@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from exactile.choice import Choice
 from exactile.errors import OutputError
 from exactile.inspection import Inspection, Trial, plain
 from exactile.locality.poison import Proof
@@ -16,7 +17,6 @@ from exactile.models.model import Model
 from exactile.normalization import describe
 from exactile.outputs import make_folder
 from exactile.report.field_picture import draw_field
-from exactile.tiling import Plan
 
 AXES = {2: ("Y", "X"), 3: ("Z", "Y", "X")}
 OPERATORS_SHOWN = 12
@@ -74,8 +74,10 @@ def _rows(inspection: Inspection, trial: Trial | None) -> Iterator[tuple[str, st
     yield from _locality_rows(inspection, model)
     if trial is not None:
         yield from _trial_rows(trial, model)
-    if inspection.tiling is not None:
-        yield "plan", _plan(inspection.tiling)
+    choice = inspection.choice if trial is None or trial.choice is None else trial.choice
+    if inspection.asked is not None and choice is not None:
+        yield "memory", inspection.asked.budget.sentence()
+        yield "plan", _plan(choice)
 
 
 def _locality_rows(inspection: Inspection, model: Model) -> Iterator[tuple[str, str]]:
@@ -137,11 +139,10 @@ def _proof(proof: Proof) -> str:
     )
 
 
-def _plan(tiling: Plan) -> str:
-    return (
-        f"{_size(tiling.shape)} px: {tiling.count:,} windows of {_size(tiling.window)} px, "
-        f"zones of {_size(tiling.zone)}; {tiling.computed_ratio:.2f} computed pixels for each "
-        f"pixel; output {_size(tiling.output_shape)}"
+def _plan(choice: Choice) -> str:
+    tiling = choice.tiling
+    return f"{_size(tiling.shape)} px: {choice.sentence()}; output {_size(tiling.output_shape)}" + (
+        "" if choice.stable else "; the last bits may depend on the size of so small a window"
     )
 
 

@@ -22,6 +22,9 @@ def conclude(results: Iterable[ImageResult]) -> bool:
         if result.error:
             logger.error("failed: %s", result.error)
             failed.append(result.path.name)
+        elif result.finished_before:
+            logger.info("%s: already done", result.path.name)
+            done.append(result)
         else:
             logger.info("%s: %s", result.path.name, _speed([result]))
             done.append(result)

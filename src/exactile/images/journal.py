@@ -1,0 +1,248 @@
+"""What a run has stored of an image, written down so that a later run goes on from there.
+
+    <name>.partial/journal        a line for each fact, only ever appended
+    <name>.partial/page-000000    the tiles that the lines speak of
+
+A line is the CRC-32 of its text, and the text, JSON. The first line names the run that writes: its
+identity, all that the bits of the result depend on. Every further line is a `tile` that is stored,
+a `lost` one, or a `note`. What the contract is:
+
+- A tile's data is written before its line, each in one call. A process that is killed at any moment
+  leaves at worst data without a line, or a last line that is cut, whose checksum is wrong.
+- A journal counts up to its first wrong line: that is how things stood at an earlier moment.
+- Lines of another identity are never gone on with, and what they speak of is never mixed in.
+- The journal is locked as long as it is open. A second process that would write the same image is
+  refused, except on file systems that know no locks.
+- Nothing is synced to the disk: a killed process loses nothing by that. After a loss of power,
+  tiles that did not reach the disk are recognised by their checksums.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal, Self
+from zlib import crc32
+
+from exactile.errors import OutputError
+from exactile.images.spool import Place, write_at
+from exactile.images.work_folder import named_errors, remove, work_folder
+
+Resume = Literal["auto", "true", "false"]
+"""What to do with what an earlier run left: auto goes on where the identity is the same and else
+begins anew, with a word; true refuses where it differs; false begins anew."""
+
+NAME = "journal"
+FORMAT = 1
+"""Of the lines; a journal of another format is of another run."""
+
+logger = logging.getLogger(__name__)
+
+
+class ResumeError(OutputError):
+    """What lies in the work folder cannot be gone on with; it was not touched."""
+
+
+class Journal:
+    """The record of one image that is being written. A context manager, which closes it."""
+
+    def __init__(self, output: Path, identity: Mapping[str, Any], resume: Resume = "auto") -> None:
+        """Open the journal of the image `output`, or begin one.
+
+        `identity` holds facts by their names, of kinds that JSON has.
+
+        Raises:
+            ResumeError: if another process writes the image; with `resume` true, if the journal is
+                damaged or of a run with another identity.
+            OutputError: if the disk refuses.
+        """
+        self.output = output
+        self.folder = work_folder(output)
+        self.recorded: dict[str, Any] = {}
+        """All notes together; a later one replaces what an earlier one said under its name."""
+        self.tiles: dict[int, dict[int, Place]] = {}
+        """Stored tiles by page and number."""
+        self.identity: dict[str, Any] = json.loads(json.dumps(identity))
+        """What the bits of the result depend on."""
+        self._end = 0
+        self._closed = False
+        with named_errors(output):
+            self._descriptor = _open_locked(self.folder / NAME, output)
+        try:
+            with named_errors(output):
+                self._begin(resume)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def _begin(self, resume: Resume) -> None:
+        objection = self._read()
+        if objection and resume == "true":
+            raise ResumeError(
+                f"{self.output}: cannot go on with what an earlier run left: {objection}; use what "
+                "that run used, or --resume auto to begin anew"
+            )
+        if objection and resume == "auto":
+            logger.warning(
+                "%s: what an earlier run left is discarded: %s", self.output.name, objection
+            )
+        if self._end and resume != "false" and not objection:
+            os.ftruncate(self._descriptor, self._end)
+            return
+        self._empty()
+        self._append({"journal": FORMAT, "identity": self.identity})
+
+    def _read(self) -> str:
+        """Take over what the file says, and return why that is not this run's; empty if it is."""
+        with open(self._descriptor, "rb", closefd=False) as file:
+            header = file.readline()
+            if not header.endswith(b"\n"):
+                return ""  # the run was killed before it had stored anything
+            first = _parse(header)
+            if first is None:
+                return "its journal is damaged"
+            if first.get("journal") != FORMAT:
+                return "its journal was written by another version of exactile"
+            if first["identity"] != self.identity:
+                return "; ".join(differences(first["identity"], self.identity))
+            self._end = len(header)
+            for line in file:
+                record = _parse(line)
+                if record is None:
+                    break
+                self._apply(record)
+                self._end += len(line)
+        return ""
+
+    def _apply(self, record: Mapping[str, Any]) -> None:
+        if "tile" in record:
+            page, number, *place = record["tile"]
+            self.tiles.setdefault(page, {})[number] = Place(*place)
+        elif "lost" in record:
+            page, number = record["lost"]
+            del self.tiles[page][number]
+        else:
+            self.recorded |= record["note"]
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        text = json.dumps(record, separators=(",", ":")).encode()
+        line = b"%08x %s\n" % (crc32(text), text)
+        write_at(self._descriptor, line, self._end)
+        self._end += len(line)
+
+    def store(self, page: int, number: int, place: Place) -> None:
+        """Write down that a tile is stored. Raises OSError."""
+        self._append({"tile": [page, number, place.offset, place.length, place.crc32]})
+        self.tiles.setdefault(page, {})[number] = place
+
+    def lose(self, page: int, number: int) -> None:
+        """Write down that a stored tile is lost. Raises OSError."""
+        self._append({"lost": [page, number]})
+        del self.tiles[page][number]
+
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Write down facts by their names, of kinds that JSON has; see `recorded`.
+
+        Raises OutputError.
+        """
+        with named_errors(self.output):
+            self._append({"note": facts})
+        self.recorded |= json.loads(json.dumps(facts))
+
+    @property
+    def holds_tiles(self) -> bool:
+        """Whether there is anything that a later run would go on with."""
+        return any(self.tiles.values())
+
+    def discard(self) -> None:
+        """Remove the journal, and all that it speaks of; does nothing once it is closed."""
+        if self._closed:
+            return
+        with suppress(OSError):
+            self._empty()
+            (self.folder / NAME).unlink()
+        remove(self.folder)
+        self._close()
+
+    def close(self) -> None:
+        """Leave everything to a later run, if there is anything; does nothing a second time."""
+        if not self.holds_tiles:
+            self.discard()
+        elif not self._closed:
+            self._close()
+
+    def _close(self) -> None:
+        os.close(self._descriptor)
+        self._closed = True
+
+    def _empty(self) -> None:
+        """Begin at nothing. The lines go first: what they speak of must not go before them."""
+        os.ftruncate(self._descriptor, 0)
+        self._end = 0
+        self.tiles, self.recorded = {}, {}
+        for path in self.folder.iterdir():
+            if path.name != NAME:
+                path.unlink()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """Yield in words every fact in which two identities differ."""
+    for name in dict.fromkeys((*old, *new)):
+        before, after = old.get(name), new.get(name)
+        if before == after:
+            continue
+        if all(isinstance(value, str) and len(value) == 64 for value in (before, after)):
+            yield f"{name} differs"  # digests say nothing to a reader
+        else:
+            yield f"{name} was {before}, and is {after}"
+
+
+def remove_leftovers(output: Path) -> None:
+    """Remove what a run left that was killed after it had finished the image `output`."""
+    if work_folder(output).exists():
+        with suppress(OutputError):
+            Journal(output, {}, "false").discard()
+
+
+def _open_locked(path: Path, output: Path) -> int:
+    """Return a descriptor of the journal, made if it is missing, that no other process holds."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:
+            continue  # another process that finished its image removed the folder in between
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise ResumeError(
+                f"{output}: another process is writing this image; wait until it ends, or choose "
+                "another --outDir"
+            ) from None
+        except OSError as error:
+            logger.debug("%s: cannot be locked (%s)", path, error.strerror)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        os.close(descriptor)  # removed by the process that had the lock until now
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """Return what a line says; None where it is cut or damaged."""
+    checksum, _, text = line.removesuffix(b"\n").partition(b" ")
+    if not line.endswith(b"\n") or checksum != b"%08x" % crc32(text):
+        return None
+    record: dict[str, Any] = json.loads(text)
+    return record

@@ -1,0 +1,52 @@
+"""The folder of temporary files of one image: outDir/.exactile/<name>.partial."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from exactile.errors import OutputError
+
+WORK_FOLDER = ".exactile"
+"""The sub-folder of the output folder that holds temporary files while images are written."""
+
+
+def work_folder(output: Path) -> Path:
+    """Return the folder of the temporary files of the image that will be `output`."""
+    return output.parent / WORK_FOLDER / f"{output.name}.partial"
+
+
+def make_empty(folder: Path) -> None:
+    """Make `folder`, without what a killed run left in it. Raises OSError."""
+    for attempt in range(3):
+        try:
+            if folder.exists():
+                shutil.rmtree(folder)
+            folder.mkdir(parents=True)
+            return
+        except FileNotFoundError:
+            # Another process that finished its image removed the empty parent in between.
+            if attempt == 2:
+                raise
+
+
+def remove(folder: Path) -> None:
+    """Remove `folder`, and the one that it lies in where no other image is being written."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        folder.parent.rmdir()
+
+
+@contextmanager
+def named_errors(output: Path) -> Iterator[None]:
+    """Turn what the disk refuses into an OutputError that names `output` and the cause."""
+    try:
+        yield
+    except OSError as error:
+        cause = error.strerror or str(error)
+        raise OutputError(
+            f"{output} cannot be written: {cause}; check the free space, the limits and "
+            f"the permissions of {output.parent}"
+        ) from error

@@ -1,0 +1,52 @@
+"""What a run holds in main memory beside the forward pass itself.
+
+    decoded chunks -> windows in the queue -> (pass) -> outputs in the queue -> tiles to compress
+
+Every queue is bounded, so that this depends on window and zone, never on the image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from exactile.tiling import WRITER_TILE
+
+FLOAT_BYTES = 4
+
+WINDOWS_HELD = 4
+"""Windows of float32 pixels at once: one being read, two in the queue, one in the network."""
+
+OUTPUTS_HELD = 4
+"""Outputs of zones at once: one being made, two in the queue, one being written."""
+
+WRITER_TILES_HELD = 2
+"""Tiles being filled or compressed, each with its compressed bytes, which may be as many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Buffers:
+    """What the stages of a run hold, in bytes, by window and zone."""
+
+    channels: int
+    """Channels of the network's input."""
+    outputs: int
+    """Channels of the network's output; of a zone's output, which is float32 until it is written.
+    """
+    written: int
+    """Channels that are written: 1 for labels."""
+    itemsize: int
+    """Bytes of a value that is written."""
+    cache_bytes: int
+    """Decoded chunks of the input."""
+
+    def __call__(self, window: tuple[int, ...], zone: tuple[int, ...]) -> int:
+        """Return the bytes held beside a pass over `window` for `zone`."""
+        windows = WINDOWS_HELD * self.channels * prod(window) * FLOAT_BYTES
+        outputs = (
+            OUTPUTS_HELD
+            * prod(zone)
+            * max(self.outputs * FLOAT_BYTES, self.written * self.itemsize)
+        )
+        tiles = 2 * WRITER_TILES_HELD * self.written * WRITER_TILE**2 * self.itemsize
+        return windows + outputs + tiles + self.cache_bytes

@@ -1,0 +1,143 @@
+"""What is put down of an image: the description of its output, and its certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from exactile.bit_stability import BitStability
+from exactile.certificate import (
+    Certificate,
+    InputRecord,
+    ModelRecord,
+    PlanRecord,
+    StepRecord,
+    claim,
+)
+from exactile.finishing import label_dtype
+from exactile.images import OutputImage, PhysicalSize, Source
+from exactile.images.digest import FileDigest
+from exactile.job import Job
+from exactile.normalization import describe
+from exactile.preparation import Preparation
+from exactile.tiling import Plan
+from exactile.verification import Verification
+
+
+@dataclass
+class Account:
+    """What is known of an image's run besides its files; it grows while the image is segmented."""
+
+    at_hand: Preparation
+    """Engine and plan at hand."""
+    stability: BitStability
+    """The weakest finding of all windows that the image's zones were run in."""
+    windows_before: tuple[tuple[int, ...], ...]
+    """Larger windows that some of the zones were run in, until memory ran out."""
+    zones_run: int = 0
+    """Zones that this run made."""
+    zones_resumed: int = 0
+    """Zones that an earlier run had stored."""
+
+
+def input_record(
+    source: Source,
+    digest: FileDigest,
+    channels: tuple[int, ...],
+    steps: Mapping[str, tuple[StepRecord, ...]],
+) -> InputRecord:
+    """Return the record of the image that was read; `steps` by plane."""
+    y, x = source.shape
+    return InputRecord(
+        name=source.path.name,
+        bytes=digest.bytes,
+        sha256=digest.sha256,
+        dimensions={"T": source.size_t, "C": source.size_c, "Z": source.size_z, "Y": y, "X": x},
+        dtype=str(source.dtype),
+        channels=channels,
+        normalization=dict(steps),
+    )
+
+
+def describe_output(
+    source: Source, channels: tuple[int, ...], tiling: Plan, job: Job
+) -> OutputImage:
+    """Return shape, type and metadata of what is written for `source`."""
+    labels, classes = job.settings.output_type == "labels", job.model.classes
+    metadata = source.metadata
+    names = metadata.channels
+    if not labels:
+        names = classes
+    elif names:
+        names = ("+".join(names[channel] for channel in channels),)
+    y, x = (axis.scale for axis in job.model.locality.axes)
+    return OutputImage(
+        shape=(tiling.output_shape[0], tiling.output_shape[1]),
+        dtype=label_dtype(len(classes)) if labels else np.dtype(np.float32),
+        size_t=source.size_t,
+        size_c=1 if labels else len(classes),
+        size_z=source.size_z,
+        metadata=replace(
+            metadata, channels=names, y=_scaled(metadata.y, y), x=_scaled(metadata.x, x)
+        ),
+    )
+
+
+def _scaled(size: PhysicalSize | None, scale: Fraction) -> PhysicalSize | None:
+    """Return the size of a pixel of the output, which has `scale` of them for each of the input."""
+    return size if size is None else replace(size, value=float(size.value / scale))
+
+
+def certify(
+    job: Job,
+    name: str,
+    file: FileDigest,
+    identity: Mapping[str, Any],
+    record: InputRecord,
+    account: Account,
+    verification: Verification | None,
+    seconds: Mapping[str, float],
+) -> Certificate:
+    """Return the certificate of the output `name`, which holds `file`."""
+    model, engine, tiling = job.model, account.at_hand.engine, account.at_hand.tiling
+    return Certificate(
+        output=name,
+        file=file,
+        identity=dict(identity),
+        input=record,
+        model=ModelRecord(
+            name=model.name,
+            version=model.file.version,
+            format=model.file.format,
+            sha256=model.file.sha256,
+            normalization=describe(model.before) + " (assumed)" * model.assumed,
+            finishing=describe(model.finishing.after),
+            locality=model.locality,
+            operators=model.analysis.operators,
+            declared_halo=model.file.declared_halo,
+            proof=job.proof,
+        ),
+        settings=job.settings.model_dump(mode="json", by_alias=True),
+        plan=PlanRecord(
+            window=tiling.window,
+            zone=tiling.zone,
+            extent=tiling.extent,
+            output_shape=tiling.output_shape,
+            windows=tiling.count,
+            computed_ratio=round(tiling.computed_ratio, 4),
+            windows_before=account.windows_before,
+            zones_run=account.zones_run,
+            zones_resumed=account.zones_resumed,
+        ),
+        device=engine.describe(),
+        engine=engine.name,
+        agreement=engine.agreement,
+        bit_stability=account.stability,
+        verification=verification,
+        claim=claim(job.settings.precision, account.stability, verification),
+        seconds={name: round(value, 3) for name, value in seconds.items()},
+    )

@@ -1,0 +1,218 @@
+"""One image: engine and plan, then statistics and the pipeline for each plane.
+
+The image's journal says what an earlier run has stored; only the zones that are missing are made,
+in the windows that the earlier run took. Where memory runs out, the rest is done in smaller ones.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from exactile.bit_stability import BitStability
+from exactile.certificate import Certificate, StepRecord
+from exactile.errors import ImageError
+from exactile.forward import ForwardPass
+from exactile.geometry import Box
+from exactile.images import OmeTiffSink, Plane, Source
+from exactile.images.digest import FileDigest
+from exactile.images.journal import Journal
+from exactile.job import Job
+from exactile.normalization import fit
+from exactile.pipeline import NormalizedPlane, segment_plane
+from exactile.preparation import prepare, shrunk
+from exactile.processing import Pointwise
+from exactile.records import Account, certify, describe_output, input_record
+from exactile.report.progress import Watcher
+from exactile.shortage import cut
+from exactile.traversal import in_bands
+from exactile.verification import VerificationError, Verifier, choose_zones
+
+logger = logging.getLogger(__name__)
+
+
+class Segmentation:
+    """One image on its way through the network into a file."""
+
+    def __init__(
+        self, job: Job, source: Source, channels: tuple[int, ...], journal: Journal
+    ) -> None:
+        """Plan the image, as an earlier run did if the journal says so.
+
+        Raises:
+            PlanError, ModelError, NetworkError: see `prepare`.
+        """
+        self.job = job
+        self.source = source
+        self.channels = channels
+        self.journal = journal
+        self.seconds: dict[str, float] = {}
+        noted, before = journal.recorded.get("plan", {}), journal.recorded.get("before", {})
+        with self._timed("check"):
+            prepared = prepare(job, source, len(channels), noted)
+        stability = prepared.stability
+        if before.get("stability"):
+            stability = weaker(stability, _stability_of(before["stability"]))
+        windows = tuple(tuple(window) for window in before.get("windows", ()))
+        self.account = Account(prepared, stability, windows)
+        self._note_plan()
+
+    def run(self, output: Path, watcher: Watcher, digest: FileDigest) -> Certificate:
+        """Write `output` and its certificate; `digest` is that of the image.
+
+        Raises:
+            ExactileError: if anything stands in the way; nothing is under the final name then, and
+                what is stored stays for a later run, unless it could not be trusted.
+        """
+        image = describe_output(self.source, self.channels, self.account.at_hand.tiling, self.job)
+        with OmeTiffSink(output, image, journal=self.journal) as sink:
+            try:
+                steps = self._fill(sink, watcher)
+            except (ImageError, VerificationError) as error:
+                # The next run cannot go on from here: it needs another image, or other windows.
+                if not _from_the_disk(error):
+                    sink.discard()
+                raise
+            file = sink.assemble()
+            certificate = certify(
+                self.job,
+                output.name,
+                file,
+                self.journal.identity,
+                input_record(self.source, digest, self.channels, steps),
+                self.account,
+                self.verifier.result(),
+                self.seconds,
+            )
+            with certificate.beside(output.parent):
+                sink.close()
+        return certificate
+
+    def _fill(self, sink: OmeTiffSink, watcher: Watcher) -> dict[str, tuple[StepRecord, ...]]:
+        """Make every zone that is not stored, and return the steps of each plane."""
+        tiling = self.account.at_hand.tiling
+        zones = in_bands(
+            [tile.zone for tile in tiling.tiles()], tiling, self.source, len(self.channels)
+        )
+        left = {
+            plane: [zone for zone in zones if not sink.has(plane, zone)]
+            for plane in self.source.planes
+        }
+        whole = Box.of_shape(tiling.output_shape)
+        total = len(zones) * len(left)
+        count = sum(map(len, left.values()))
+        self.account.zones_resumed = total - count
+        if count < total:
+            logger.info(
+                "%s: goes on from %d of %d zones that an earlier run stored",
+                self.source.path.name,
+                total - count,
+                total,
+            )
+        watcher.begin(
+            self.source.path.name, sum((z & whole).size for each in left.values() for z in each)
+        )
+        chosen = choose_zones(count, self.job.settings.verify, self.source.path.name)
+        self.verifier = Verifier(tiling, chosen, self.account.stability.equal)
+        return {
+            f"t={plane.t} z={plane.z}": self._fill_plane(sink, plane, zones, watcher)
+            for plane, zones in left.items()
+        }
+
+    def _fill_plane(
+        self, sink: OmeTiffSink, plane: Plane, zones: list[Box], watcher: Watcher
+    ) -> tuple[StepRecord, ...]:
+        name = str(plane)
+        if not zones and name in self.journal.recorded:
+            return tuple(StepRecord(**record) for record in self.journal.recorded[name])
+        with self._timed("statistics"):
+            fitted = fit(self.job.model.before, self.source, plane, self.channels)
+        steps = tuple(StepRecord.of(step) for step in fitted)
+        self.journal.note({name: [asdict(step) for step in steps]})
+        with self._timed("segmentation"):
+            self._make(sink, plane, fitted, zones, watcher)
+        return steps
+
+    def _make(
+        self,
+        sink: OmeTiffSink,
+        plane: Plane,
+        fitted: tuple[Pointwise, ...],
+        zones: list[Box],
+        watcher: Watcher,
+    ) -> None:
+        """Make `zones`; where memory runs out, the rest of them in smaller windows."""
+
+        def advance(pixels: int) -> None:
+            self.account.zones_run += 1
+            watcher.advance(pixels)
+
+        image = NormalizedPlane(self.source, plane, self.channels, fitted)
+        job, account = self.job, self.account
+        while zones:
+            at_hand = account.at_hand
+            run = ForwardPass(at_hand.engine, job.settings.output_type, job.model.finishing)
+            shortage = segment_plane(
+                image, at_hand.tiling, zones, run, sink, advance, self.verifier
+            )
+            if shortage is None:
+                return
+            self._shrink(shortage.reason)
+            zones = cut(shortage.zones, account.at_hand.tiling)
+
+    def _shrink(self, reason: str) -> None:
+        """Go on with smaller windows.
+
+        Raises:
+            NetworkError: if there are none.
+        """
+        account = self.account
+        account.windows_before += (account.at_hand.tiling.window,)
+        with self._timed("check"):
+            account.at_hand = shrunk(self.job, account.at_hand, self.source.path, reason)
+        account.stability = weaker(account.stability, account.at_hand.stability)
+        self.verifier.tiling = account.at_hand.tiling
+        self.verifier.exact = account.stability.equal
+        self._note_plan()
+
+    def _note_plan(self) -> None:
+        before = self.account.windows_before
+        weakest = asdict(self.account.stability) if before else None
+        self.journal.note(
+            {
+                "plan": self.account.at_hand.note(),
+                "before": {"windows": before, "stability": weakest},
+            }
+        )
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - begun
+
+
+def weaker(first: BitStability, second: BitStability) -> BitStability:
+    """Return the one of two findings that promises less."""
+    return max(first, second, key=lambda s: (not s.equal, s.largest_difference, s.compared))
+
+
+def _stability_of(record: Mapping[str, Any]) -> BitStability:
+    sides = {name: tuple(record[name]) for name in ("window", "other")}
+    return BitStability(**{**record, **sides})
+
+
+def _from_the_disk(error: BaseException | None) -> bool:
+    """Return whether a disk or network that did not answer is behind `error`: it may do later."""
+    while error is not None:
+        if isinstance(error, OSError):
+            return True
+        error = error.__cause__
+    return False
