@@ -37,9 +37,12 @@ class Ended:
 
 
 def arguments(inp_dir: Path, out_dir: Path, *rest: object, **options: object) -> list[str]:
-    """Return the command line of `exactile segment`; options are named as on it."""
+    """Return the command line of `exactile segment`; options are named as on it.
+
+    Eager PyTorch begins soonest; what runs on another engine, or on what `auto` takes, says so.
+    """
     words: list[object] = ["segment", "--inpDir", inp_dir, "--outDir", out_dir]
-    for name, value in options.items():
+    for name, value in ({"engine": "eager"} | options).items():
         words += [f"--{name}", value]
     return [str(word) for word in (*words, *rest)]
 

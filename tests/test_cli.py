@@ -28,7 +28,18 @@ from exactile.report.progress import BarWatcher, LogWatcher, make_watcher
 NAME = "image.ome.tif"
 
 OPTIONAL = (
-    *("filePattern", "model", "normalization", "outputType", "tileSize", "device", "precision"),
+    *(
+        "filePattern",
+        "model",
+        "normalization",
+        "outputType",
+        "tileSize",
+        "device",
+        "precision",
+        "engine",
+        "memory",
+        "resume",
+    ),
     *("channel", "verify"),
 )
 
@@ -117,7 +128,8 @@ def test_options_left_blank_are_absent(folder: Path) -> None:
     empty = {"POLUS_LOG": "", "POLUS_IMG_EXT": "", "NUM_THREADS": ""}
     assert run(folder, "--preview", "", environment=empty, **blank).code == 0
     with_blanks = certificate_of(folder)
-    assert run(folder).code == 0
+    (folder / "out" / NAME).unlink()
+    assert run(folder, engine="auto").code == 0
     assert with_blanks["settings"] == certificate_of(folder)["settings"]
     assert with_blanks["settings"] == {
         "inpDir": str(folder / "in"),
@@ -275,6 +287,7 @@ def test_the_certificate_says_what_was_done_with_what(tmp_path: Path) -> None:
     assert found["input"] == {
         "name": NAME,
         "bytes": image.stat().st_size,
+        "sha256": hashlib.sha256(image.read_bytes()).hexdigest(),
         "dimensions": {"T": 1, "C": 2, "Z": 1, "Y": 700, "X": 600},
         "dtype": "uint16",
         "channels": [1],
@@ -304,6 +317,10 @@ def test_the_certificate_says_what_was_done_with_what(tmp_path: Path) -> None:
     rows, columns = (-(-side // found["plan"]["zone"][0]) for side in (700, 600))
     assert found["plan"]["windows"] == rows * columns
     assert found["plan"]["computed_ratio"] == round(rows * columns * 256**2 / 420_000, 4)
+    assert (found["engine"], found["agreement"]) == ("eager", None)
+    assert (found["plan"]["zones_run"], found["plan"]["zones_resumed"]) == (rows * columns, 0)
+    digest = hashlib.sha256((tmp_path / "out" / NAME).read_bytes()).hexdigest()
+    assert found["file"]["sha256"] == digest
     names = ("exactile", "torch", "numpy", "bfio", "tifffile", "imagecodecs")
     expected = {name: version(name) for name in names}
     expected |= {"python": platform.python_version(), "machine": platform.machine()}

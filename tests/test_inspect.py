@@ -13,6 +13,9 @@ from PIL import Image
 from program import Ended, call, files_in
 from torch import nn
 
+from exactile.errors import PlanError
+from exactile.inspection import inspect_model, try_out
+
 
 def inspect(*words: object) -> Ended:
     return call(["inspect", *map(str, words)])
@@ -101,6 +104,22 @@ def test_the_page_says_why(tmp_path: Path) -> None:
     assert "holds on the weights: 9 zones" in page
     assert "estimate" in page
     assert "3000 x 2000 px: " in page
+
+
+def test_the_plan_of_the_page_is_measured_and_that_of_the_facts_is_not(tmp_path: Path) -> None:
+    write_random_model(tmp_path / "model", depth=1, convolutions=1, base_width=4)
+    found = inspect_model(tmp_path / "model", (20_000, 30_000), 10**9)
+    assert found.model is not None
+    assert found.asked is not None
+    assert found.choice is not None
+    assert found.asked.budget.bytes == 10**9 >= found.choice.memory_bytes
+    assert found.choice.seconds is None
+    measured = try_out(found.model, found.asked).choice
+    assert measured is not None
+    assert measured.seconds is not None
+    assert measured.memory_bytes <= 10**9
+    with pytest.raises(PlanError, match=r"needs .* at least"):
+        inspect_model(tmp_path / "model", (20_000, 30_000), 10**8)
 
 
 def test_a_folder_gets_the_facts_and_a_picture(tmp_path: Path) -> None:

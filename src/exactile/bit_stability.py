@@ -75,7 +75,7 @@ def check_bit_stability(engine: Engine, tiling: Plan, channels: int) -> BitStabi
     """
     if tiling.count == 1:
         return BitStability(True, 0, 0, 0.0, 0, tiling.window, tiling.window)
-    other = _other_shape(tiling)
+    other = other_shape(tiling)
     small, large = sorted((tiling.window, other), key=prod)
     place = Box(
         tuple(
@@ -101,7 +101,7 @@ def check_bit_stability(engine: Engine, tiling: Plan, channels: int) -> BitStabi
         )
 
 
-def _other_shape(tiling: Plan) -> tuple[int, ...]:
+def other_shape(tiling: Plan) -> tuple[int, ...]:
     """Return half the window where that is ample, else a larger one."""
     halves = tuple(_half(axis) for axis in tiling.axes)
     sides = list(zip(tiling.axes, halves, strict=True))

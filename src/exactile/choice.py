@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
-from exactile.bit_stability import _other_shape
+from exactile.bit_stability import other_shape
 from exactile.errors import PlanError
 from exactile.geometry import Locality
 from exactile.memory.cost import PassCost
@@ -39,10 +39,10 @@ LARGE_PIXELS = 10**8
 """Images above this are cut into `FINE_ZONES` at least, ..."""
 
 FINE_ZONES = 16
-"""... so that a run that dies loses little, and first reads and last writes, beside which nothing
-is computed, are a small part; ..."""
+"""... so that a run that dies loses little, and the first read and the last write, beside which
+nothing is computed, are a small part; ..."""
 
-FINE_AT_MOST = 1.05
+FINE_AT_MOST = 1.10
 """... unless that takes longer by more than this."""
 
 
@@ -61,10 +61,11 @@ class Choice:
     def sentence(self) -> str:
         """Return the choice in words."""
         tiling = self.tiling
+        windows = "1 window" if tiling.count == 1 else f"{tiling.count:,} windows"
         text = (
-            f"{tiling.count:,} windows of {_sides(tiling.window)} px for zones of "
-            f"{_sides(tiling.zone)}: {tiling.computed_ratio:.2f} computed pixels for each pixel, "
-            f"at most {format_size(self.memory_bytes)}"
+            f"{windows} of {_sides(tiling.window)} px for zones of {_sides(tiling.zone)}: "
+            f"{tiling.computed_ratio:.2f} computed pixels for each pixel, at most "
+            f"{format_size(self.memory_bytes)}"
         )
         return text if self.seconds is None else f"{text}, about {format_seconds(self.seconds)}"
 
@@ -113,7 +114,7 @@ def choose_plan(
 
 def weigh(tiling: Plan, cost: PassCost, buffers: Buffers, *, verified: bool = False) -> Choice:
     """Return what `tiling` takes."""
-    others = [] if tiling.count == 1 else [_other_shape(tiling)]
+    others = [] if tiling.count == 1 else [other_shape(tiling)]
     if verified:
         others.append(_verified_shape(tiling))
     # One after the other: an engine gives back what a window took before one of another shape.

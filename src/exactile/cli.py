@@ -213,6 +213,12 @@ def inspect(
     size: Annotated[
         str, typer.Option("--size", help="Plan for an image of this height x width: 20000x30000.")
     ] = "",
+    memory: Annotated[
+        str,
+        typer.Option(
+            "--memory", help="What a run may use, such as 8GB; default auto: what is left."
+        ),
+    ] = "",
     as_json: Annotated[
         bool, typer.Option("--json", help="Write the facts as JSON; nothing is run.")
     ] = False,
@@ -222,7 +228,13 @@ def inspect(
 ) -> None:
     """Say what a network depends on, and why, and plan an image; exit code 3 if it is refused."""
     from exactile.devices import limit_threads
-    from exactile.inspection import image_shape, inspect_model, parse_size, try_out
+    from exactile.inspection import (
+        image_shape,
+        inspect_model,
+        parse_memory,
+        parse_size,
+        try_out,
+    )
     from exactile.models.loading import BUNDLED
     from exactile.report.inspection_page import as_text, print_inspection, write_inspection
 
@@ -230,8 +242,8 @@ def inspect(
         raise SettingsError("--image and --size both give a size; use one of them")
     limit_threads(os.environ.get("NUM_THREADS"))
     shape = image_shape(Path(image)) if image else parse_size(size) if size else None
-    found = inspect_model(Path(model) if model else BUNDLED, shape)
-    trial = try_out(found.model) if found.model and (out_dir or not as_json) else None
+    found = inspect_model(Path(model) if model else BUNDLED, shape, parse_memory(memory))
+    trial = try_out(found.model, found.asked) if found.model and (out_dir or not as_json) else None
     if as_json:
         typer.echo(as_text(found))
     else:

@@ -11,8 +11,7 @@ from typing import Any, Literal
 import torch
 
 from exactile.choice import Choice, choose_plan
-from exactile.engine import Engine
-from exactile.engines.eager import make_engine
+from exactile.engines.choose import choose_engine
 from exactile.errors import ModelError, SettingsError
 from exactile.finishing import label_dtype
 from exactile.images import open_source
@@ -24,6 +23,7 @@ from exactile.locality.poison import Proof, prove
 from exactile.memory.available import Available, memory_budget
 from exactile.memory.buffers import Buffers
 from exactile.memory.cost import PassCost, estimate_cost, measure_cost
+from exactile.memory.size import parse_size_in_bytes
 from exactile.models.loading import open_model
 from exactile.models.model import PLANES, Model, complete
 from exactile.models.network_file import NetworkFile
@@ -174,11 +174,11 @@ class Trial:
     """The plan for the image that was asked for, by what passes took of time and memory."""
 
 
-def try_out(model: Model, asked: Asked | None = None, engine: Engine | None = None) -> Trial:
+def try_out(model: Model, asked: Asked | None = None) -> Trial:
     """Run the network on noise: prove its locality by poison, and estimate its receptive field.
 
-    With a plane that a plan was `asked` for, measure what passes take through `engine`, by default
-    eager PyTorch in float32 on the CPU, and plan again.
+    With a plane that a plan was `asked` for, measure what passes take in float32 on the CPU, on the
+    engine that a run takes there by itself, and plan again.
 
     Raises:
         PlanError: if there is no plan that takes as little memory as it may.
@@ -186,7 +186,9 @@ def try_out(model: Model, asked: Asked | None = None, engine: Engine | None = No
     trial = _prove_and_draw(model)
     if asked is None or model.dimensions != PLANES:
         return trial
-    engine = engine or make_engine(model.network, torch.device("cpu"), "float32")
+    engine = choose_engine(
+        "auto", model.network, torch.device("cpu"), "float32", model.analysis, model.channels
+    )
     cost = measure_cost(engine, engine.network, model.locality, model.channels, asked.budget.bytes)
     return replace(trial, choice=asked.choose(model, cost))
 
@@ -208,6 +210,20 @@ def image_shape(path: Path) -> tuple[int, ...]:
     """Return the size (Y, X) of the image at `path`; no pixel is read."""
     with open_source(path) as source:
         return source.shape
+
+
+def parse_memory(text: str) -> Literal["auto"] | int:
+    """Return the number of bytes in `text`, such as 8GB; auto where it is blank.
+
+    Raises:
+        SettingsError: if it is not a size of memory.
+    """
+    if text in ("", "auto"):
+        return "auto"
+    try:
+        return parse_size_in_bytes(text)
+    except ValueError as error:
+        raise SettingsError(f"--memory {text!r} {error}") from error
 
 
 def parse_size(text: str) -> tuple[int, ...]:

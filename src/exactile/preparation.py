@@ -9,7 +9,7 @@ check or later, the windows shrink.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,13 +143,16 @@ def _choose(job: Job, engine: Engine, source: Source, channels: int) -> Choice:
     settings, model = job.settings, job.model
     classes = len(model.classes)
     labels = settings.output_type == "labels"
-    buffers = Buffers(
+    buffers: Callable[..., int] = Buffers(
         channels=channels,
         outputs=classes,
         written=1 if labels else classes,
         itemsize=label_dtype(classes).itemsize if labels else 4,
         cache_bytes=source.cache_bytes,
     )
+    if engine.device.type == "cuda":
+        # The budget is the device's there, and the buffers are on the host.
+        buffers = _nothing
     verified = settings.verify > 0
     estimate = estimate_cost(engine.network, model.locality, channels)
     if source.shape[0] * source.shape[1] <= SMALL_PIXELS:
@@ -162,3 +165,7 @@ def _choose(job: Job, engine: Engine, source: Source, channels: int) -> Choice:
     return choose_plan(
         source.shape, model.locality, cost, job.budget.bytes, buffers, verified=verified
     )
+
+
+def _nothing(*_: object) -> int:
+    return 0

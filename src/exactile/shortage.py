@@ -10,7 +10,7 @@ from math import prod
 import torch
 
 from exactile.geometry import Box, Interval
-from exactile.tiling import AxisPlan, Plan, _least_window, _zone_length
+from exactile.tiling import AxisPlan, Plan, least_window, zone_length
 
 SIGNS = ("can't allocate memory", "bad_alloc", "not enough memory", "alloc_failed")
 """What errors of PyTorch, oneDNN, OpenVINO, cuDNN and cuBLAS say of it, in lower case."""
@@ -51,9 +51,9 @@ def _shorter(axis: AxisPlan, longest: float) -> AxisPlan | None:
     )
     if periods < 1:
         return None
-    zone = _zone_length(periods * locality.step, locality.step)
+    zone = zone_length(periods * locality.step, locality.step)
     window = max(
-        zone // locality.step * locality.alignment + locality.halo.total, _least_window(locality)
+        zone // locality.step * locality.alignment + locality.halo.total, least_window(locality)
     )
     return replace(axis, zone=zone, window=window) if window <= longest else None
 

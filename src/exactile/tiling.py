@@ -158,10 +158,11 @@ class Plan:
 
 def least_tile(locality: Locality) -> int:
     """Return the smallest window side that leaves a zone on every axis."""
-    return max(_least_window(axis) for axis in locality.axes)
+    return max(least_window(axis) for axis in locality.axes)
 
 
-def _least_window(axis: AxisLocality) -> int:
+def least_window(axis: AxisLocality) -> int:
+    """Return the shortest window on an axis that leaves a zone, in pixels."""
     return max(axis.alignment + axis.halo.total, axis.pad(axis.least))
 
 
@@ -249,14 +250,14 @@ def _plan_axis(
     window = floor_to(side, axis.alignment)
     if extent <= window:
         return AxisPlan(extent, extent, ceil_to(kept, axis.step), kept, axis)
-    if window < _least_window(axis):
+    if window < least_window(axis):
         raise PlanError(
             f"tile {tile} is too small for this network: its halo is {axis.halo.low} and "
             f"{axis.halo.high} px on the two sides, on a grid of F = {axis.alignment} px; "
             f"use at least {least_tile(locality)}, or --tileSize auto"
         )
     periods = (window - axis.halo.total) // axis.alignment
-    return AxisPlan(extent, window, _zone_length(periods * axis.step, axis.step), kept, axis)
+    return AxisPlan(extent, window, zone_length(periods * axis.step, axis.step), kept, axis)
 
 
 def axis_plans(length: int, axis: AxisLocality) -> list[AxisPlan]:
@@ -283,7 +284,7 @@ def axis_plans(length: int, axis: AxisLocality) -> list[AxisPlan]:
     return plans
 
 
-def _zone_length(room: int, step: int) -> int:
+def zone_length(room: int, step: int) -> int:
     """Return the longest zone within `room` that is on the F grid and fits the writer's tiles."""
     grid = lcm(WRITER_TILE, step)
     if room >= grid:
