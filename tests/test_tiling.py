@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from exactile.errors import PlanError
 from exactile.geometry import AxisLocality, Halo, Interval, Locality, ceil_to
 from exactile.locality.unet import unet_locality
-from exactile.tiling import WRITER_TILE, Plan, auto_tile, least_tile, plan
+from exactile.tiling import WRITER_TILE, Plan, least_tile, plan
 
 PUBLISHED = unet_locality(depth=4, convolutions=2)
 SCALES = (Fraction(1), Fraction(2), Fraction(1, 2), Fraction(1, 4), Fraction(3, 2))
@@ -175,14 +175,6 @@ def test_windows_never_have_more_pixels_than_the_tile(tiling: Plan, factor: int)
     except PlanError as error:
         pytest.fail(f"{error}")
     assert made.count == 1 or np.prod(made.window) <= tile**2
-
-
-def test_the_tile_that_auto_takes_is_stable_and_keeps_half_of_the_work() -> None:
-    assert auto_tile(PUBLISHED) == 1216
-    for locality in (PUBLISHED, Locality.isotropic(32, Halo(1115, 1147)), unet_locality(8, 2)):
-        tiling = plan((50_000, 50_000), locality, auto_tile(locality))
-        assert all(z * z * 2 >= w * w for z, w in zip(tiling.zone, tiling.window, strict=True))
-        assert min(tiling.window) >= 32 * max(locality.alignment)
 
 
 def test_a_tile_without_room_for_a_zone_names_the_least_that_works() -> None:

@@ -6,7 +6,8 @@ only, and one window over the whole image has none. Of all pairs the fastest is 
 budget, with what the run holds beside it.
 
 The ranking is arithmetic on whole numbers, never a clock: the same image, network and budget have
-the same windows. Measured seconds only tell how long the run will take.
+the same windows. It counts what the check of bit-stability computes before the first zone. Measured
+seconds only tell how long the run will take.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class Choice:
     """All passes over one plane together; None where nothing was measured."""
     stable: bool
     """The window is one whose bits are expected not to depend on its size."""
+    checked_pixels: int
+    """Pixels of the two windows that the check of bit-stability runs beforehand."""
 
     def sentence(self) -> str:
         """Return the choice in words."""
@@ -114,9 +117,8 @@ def choose_plan(
 
 def weigh(tiling: Plan, cost: PassCost, buffers: Buffers, *, verified: bool = False) -> Choice:
     """Return what `tiling` takes."""
-    others = [] if tiling.count == 1 else [other_shape(tiling)]
-    if verified:
-        others.append(_verified_shape(tiling))
+    checked = [] if tiling.count == 1 else [other_shape(tiling)]
+    others = [*checked, *([_verified_shape(tiling)] if verified else [])]
     # One after the other: an engine gives back what a window took before one of another shape.
     passes = max(map(cost.bytes, [tiling.window, *others]))
     seconds = cost.seconds(tiling.window)
@@ -125,6 +127,7 @@ def weigh(tiling: Plan, cost: PassCost, buffers: Buffers, *, verified: bool = Fa
         passes + buffers(tiling.window, tiling.zone),
         None if seconds is None else tiling.count * seconds,
         tiling.count == 1 or tiling.coarsest >= STABLE_COARSEST_SIDE ** len(tiling.axes),
+        sum(prod(tiling.window) + prod(other) for other in checked),
     )
 
 
@@ -137,7 +140,7 @@ def format_seconds(seconds: float) -> str:
 
 def _rank(choice: Choice) -> int:
     tiling = choice.tiling
-    return tiling.count * (prod(tiling.window) + PASS_PIXELS)
+    return tiling.count * (prod(tiling.window) + PASS_PIXELS) + choice.checked_pixels
 
 
 def _fine_enough(choices: list[Choice], shape: tuple[int, ...]) -> list[Choice]:

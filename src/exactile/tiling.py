@@ -36,9 +36,6 @@ STABLE_COARSEST_SIDE = 32
 """Float32 kernels were found bit-stable where the coarsest feature map has this many pixels a side,
 or as many in all in another shape: 2 x 32 pixels were not, 2 x 512 were."""
 
-WORTHWHILE = 0.5
-"""`auto` enlarges the window until this share of the computed pixels is kept."""
-
 
 @dataclass(frozen=True, slots=True)
 class Tile:
@@ -164,21 +161,6 @@ def least_tile(locality: Locality) -> int:
 def least_window(axis: AxisLocality) -> int:
     """Return the shortest window on an axis that leaves a zone, in pixels."""
     return max(axis.alignment + axis.halo.total, axis.pad(axis.least))
-
-
-def auto_tile(locality: Locality) -> int:
-    """Return a window side that wastes little and is large enough to be bit-stable.
-
-    The zone is the smallest multiple of the writer tile for which at least half of the computed
-    pixels are kept, and the coarsest feature map is at least 32 pixels a side.
-    """
-    grid = lcm(WRITER_TILE, *locality.alignment)
-    halo = max(h.total for h in locality.halo)
-    enough = max(STABLE_COARSEST_SIDE * max(locality.alignment), least_tile(locality))
-    zone = grid
-    while zone + halo < enough or (zone / (zone + halo)) ** len(locality.axes) < WORTHWHILE:
-        zone += grid
-    return zone + halo
 
 
 def plan(shape: tuple[int, ...], locality: Locality, tile: int) -> Plan:
