@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +165,29 @@ def test_a_journal_of_another_run_is_discarded_with_a_word_or_refused(
         assert list(file.parent.iterdir()) == [file]
     assert caplog.messages == [f"a.ome.tif: what an earlier run left is discarded: {said}"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_lines_of_several_threads_do_not_mix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tiles of one plane are still being stored when the next plane's note is taken."""
+
+    def write_slowly(descriptor: int, data: bytes, offset: int) -> None:
+        time.sleep(0.001)
+        written(descriptor, data, offset)
+
+    written = journal.write_at
+    monkeypatch.setattr(journal, "write_at", write_slowly)
+    with (
+        Journal(tmp_path / "a.ome.tif", IDENTITY) as lines,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        jobs = [pool.submit(lines.store, 0, tile, Place(0, tile, 0)) for tile in range(40)]
+        jobs += [pool.submit(lines.note, {f"plane {plane}": plane}) for plane in range(40)]
+        for job in jobs:
+            job.result()
+    with Journal(tmp_path / "a.ome.tif", IDENTITY, "true") as lines:
+        assert len(lines.tiles[0]) == len(lines.recorded) == 40
 
 
 def test_beginning_anew_takes_nothing_over(tmp_path: Path) -> None:

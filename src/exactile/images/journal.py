@@ -26,6 +26,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, Self
 from zlib import crc32
 
@@ -70,6 +71,7 @@ class Journal:
         self.identity: dict[str, Any] = json.loads(json.dumps(identity))
         """What the bits of the result depend on."""
         self._end = 0
+        self._appending = Lock()  # tiles are stored by several threads, notes taken by another
         self._closed = False
         with named_errors(output):
             self._descriptor = _open_locked(self.folder / NAME, output)
@@ -132,8 +134,9 @@ class Journal:
     def _append(self, record: Mapping[str, Any]) -> None:
         text = json.dumps(record, separators=(",", ":")).encode()
         line = b"%08x %s\n" % (crc32(text), text)
-        write_at(self._descriptor, line, self._end)
-        self._end += len(line)
+        with self._appending:
+            write_at(self._descriptor, line, self._end)
+            self._end += len(line)
 
     def store(self, page: int, number: int, place: Place) -> None:
         """Write down that a tile is stored. Raises OSError."""
