@@ -27,6 +27,9 @@ from exactile.synthetic import slide
 SLIDE_NAME = "slide.ome.tif"
 PIECE = 1024
 
+MEMORY = "1GB"
+"""Less than the slide takes as one window, so that there is something to see."""
+
 
 @dataclass(frozen=True)
 class Demonstration:
@@ -59,7 +62,13 @@ def demonstrate(
     path = images / SLIDE_NAME
     make_slide(path, shape)
     settings = SegmentSettings.from_options(
-        {"inpDir": images, "outDir": results, "tileSize": tile_size}
+        {
+            "inpDir": images,
+            "outDir": results,
+            "tileSize": tile_size,
+            "memory": MEMORY,
+            "resume": "false",
+        }
     )
     (result,) = segment_collection(settings, watcher)
     if result.error:
