@@ -70,7 +70,7 @@ class OpenVINOEngine:
     models: dict[tuple[int, ...], Any] = field(default_factory=dict, repr=False, compare=False)
     """The network converted, by the shape of the windows."""
     ready: dict[tuple[object, ...], Any] = field(default_factory=dict, repr=False, compare=False)
-    """What is ready to run, by the shape of the windows and where it is from. One at most: it holds
+    """What is ready to run, by the shape of the windows, rehearsals apart. One at most: it holds
     the memory of a whole pass, and is made again from a model in a fraction of a second."""
 
     @property
@@ -80,7 +80,7 @@ class OpenVINOEngine:
 
     def logits(self, windows: NDArray[np.float32]) -> Tensor:
         """Return the network's output (N, classes, Y, X) for `windows` (N, channels, Y, X)."""
-        return self._run(windows, self._model)
+        return self._run(windows, windows.shape, self._model)
 
     def rehearse(self, windows: NDArray[np.float32]) -> Tensor:
         """Run `windows` for the time and the memory that it takes; the numbers are not to be used.
@@ -88,13 +88,15 @@ class OpenVINOEngine:
         What was converted for another shape is stretched to this one, which takes a fraction of the
         time of a conversion, and might compute something else.
         """
-        return self._run(windows, self._stretched)
+        return self._run(windows, ("rehearsed", *windows.shape), self._stretched)
 
     def _run(
-        self, windows: NDArray[np.float32], model_for: Callable[[tuple[int, ...]], Any]
+        self,
+        windows: NDArray[np.float32],
+        key: tuple[object, ...],
+        model_for: Callable[[tuple[int, ...]], Any],
     ) -> Tensor:
         windows = np.ascontiguousarray(windows)
-        key = (model_for.__name__, windows.shape)
         try:
             if key not in self.ready:
                 self.ready.clear()
