@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import bench
+import budgets
 import end_to_end
 import file_io
 import numpy as np
@@ -36,7 +37,9 @@ def table_in(text: str) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize(
-    "main", [end_to_end.main, peers.main, scaling.main, file_io.main], ids=lambda m: m.__module__
+    "main",
+    [end_to_end.main, peers.main, scaling.main, file_io.main, budgets.main],
+    ids=lambda m: m.__module__,
 )
 def test_help_says_what_is_measured(
     main: Callable[[list[str]], None], capsys: pytest.CaptureFixture[str]
@@ -67,6 +70,15 @@ def test_scaling_compares_each_size_with_the_runs_beside_it(
     assert [row[0] for row in rows] == ["300 x 300", "500 x 300", "300 x 300"]
     # 20 s for 5/3 of the pixels, between 10 s and 12 s.
     assert [float(rows[1][i]) for i in (7, 8, 10)] == [round(12 / 11, 3), round(12 / 11, 3), 1.0]
+
+
+def test_budgets_are_compared_with_what_a_run_takes_beyond_its_base(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["--size", "600", "--budgets", "1GB", "--engine", "eager", *SMALL[:4]]
+    budgets.main(words)
+    rows = [line for line in capsys.readouterr().out.splitlines() if "1GB" in line]
+    assert [row.split(" | ")[-1].strip(" |") for row in rows] == ["yes", "yes"]
 
 
 def test_peers_counts_labels_that_differ_from_the_whole_image(
