@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from exactile.geometry import Box, Halo, Locality
 from exactile.images import ImageMetadata, Plane, Source
 from exactile.tiling import WRITER_TILE, plan
-from exactile.traversal import band_width, in_bands
+from exactile.traversal import band_width, in_bands, useful_cache_bytes
 
 LOCALITY = Locality.isotropic(16, Halo(92, 92))
 
@@ -64,6 +64,19 @@ def test_in_a_very_wide_image_only_chunks_between_two_bands_are_decoded_twice(
     seams = {edge // 1024 + side for edge in range(width, 40_000, width) for side in (-1, 0)}
     for (_, column), count in source.decoded.items():
         assert count <= 1 + (column in seams)
+
+
+def test_more_memory_than_is_useful_is_not_taken() -> None:
+    shape = (6000, 12_000)
+    source = Counted(shape, 1024, 2**40)
+    tiling = plan(shape, LOCALITY, 1216)
+    useful = useful_cache_bytes(tiling, source, 1)
+    assert useful < 50 * 2**20
+    source.limit_cache(useful)
+    source.limit_cache(2**50)
+    assert source.cache_bytes == useful
+    assert band_width(tiling, source, 1) >= 12_000 - 1024
+    assert set(decodings(shape, 1216, useful).decoded.values()) == {1}
 
 
 def test_row_by_row_the_same_memory_would_not_do() -> None:

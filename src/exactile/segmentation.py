@@ -30,7 +30,7 @@ from exactile.processing import Pointwise
 from exactile.records import Account, certify, describe_output, input_record
 from exactile.report.progress import Watcher
 from exactile.shortage import cut
-from exactile.traversal import in_bands
+from exactile.traversal import in_bands, useful_cache_bytes
 from exactile.verification import VerificationError, Verifier, choose_zones
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ class Segmentation:
         noted, before = journal.recorded.get("plan", {}), journal.recorded.get("before", {})
         with self._timed("check"):
             prepared = prepare(job, source, len(channels), noted)
+        source.limit_cache(useful_cache_bytes(prepared.tiling, source, len(channels)))
         stability = prepared.stability
         if before.get("stability"):
             stability = weaker(stability, _stability_of(before["stability"]))

@@ -30,19 +30,28 @@ def in_bands(zones: list[Box], tiling: Plan, source: Source, channels: int) -> l
 
 
 def band_width(tiling: Plan, source: Source, channels: int) -> int:
-    """Return the width of a band in output positions: as many zones as the memory serves, or one.
-
-    Between two visits to a chunk, a band's row of windows is read, and a window more.
-    """
-    rows, columns = (
-        _most_touched(side, step)
-        for side, step in zip(tiling.window[-2:], source.chunk, strict=True)
-    )
-    chunk_bytes = source.chunk[0] * source.chunk[1] * source.dtype.itemsize * channels
-    held = source.cache_bytes // (rows * chunk_bytes) - columns
+    """Return the width of a band in output positions: all zones that the memory serves, or one."""
+    held = source.cache_bytes // _column_bytes(tiling, source, channels)
+    held -= _most_touched(tiling.window[-1], source.chunk[1])
     axis = tiling.axes[-1]
     unit = lcm(axis.zone, WRITER_TILE)
     return max(1, int(held * source.chunk[1] * axis.locality.scale) // unit) * unit
+
+
+def useful_cache_bytes(tiling: Plan, source: Source, channels: int) -> int:
+    """Return how much memory of chunks serves bands as wide as the image; more is of no use."""
+    columns = -(-source.shape[1] // source.chunk[1])
+    columns += _most_touched(tiling.window[-1], source.chunk[1])
+    return columns * _column_bytes(tiling, source, channels)
+
+
+def _column_bytes(tiling: Plan, source: Source, channels: int) -> int:
+    """Return the bytes of a column of chunks, as high as windows may reach.
+
+    Between two visits to a chunk, a band's row of windows is read, and a window more.
+    """
+    rows = _most_touched(tiling.window[-2], source.chunk[0])
+    return rows * source.chunk[0] * source.chunk[1] * source.dtype.itemsize * channels
 
 
 def _most_touched(side: int, step: int) -> int:

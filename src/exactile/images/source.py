@@ -90,6 +90,10 @@ class Source(ABC):
         """Every plane, T-major and then Z."""
         return planes_of(self.size_t, self.size_z)
 
+    def limit_cache(self, most: int) -> None:
+        """Keep at most `most` bytes of decoded chunks from now on, where that is less."""
+        self.cache_bytes = self._cache.capacity = min(self.cache_bytes, most)
+
     @abstractmethod
     def read_chunk(self, plane: Plane, channel: int, row: int, column: int) -> NDArray[Any]:
         """Return the chunk at (`row`, `column`) of the grid: (Y, X), clipped to the image.
