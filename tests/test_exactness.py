@@ -17,6 +17,7 @@ from conftest import noise_image, random_unet, write_image
 from numpy.typing import NDArray
 
 from exactile.bit_stability import check_bit_stability
+from exactile.engines.choose import choose_engine
 from exactile.engines.eager import EagerEngine, make_engine
 from exactile.locality.unet import unet_locality
 from exactile.models.loading import BUNDLED, load_model
@@ -32,6 +33,7 @@ THIN, ONE_WIDE = (17, 9000), (20_000, 1)
 
 
 def run(inp_dir: Path, out_dir: Path, **options: Any) -> list[ImageResult]:
+    options = {"engine": "eager"} | options
     settings = SegmentSettings.from_options({"inpDir": inp_dir, "outDir": out_dir, **options})
     results = list(segment_collection(settings, LogWatcher()))
     assert [result.error for result in results] == [""] * len(results)
@@ -46,9 +48,12 @@ def segment_one(folder: Path, pixels: NDArray[Any], **options: Any) -> NDArray[A
     return found.reshape(-1, *pixels.shape[-2:])
 
 
-def reference(model: Path, pixels: NDArray[Any], precision: str, output: str) -> NDArray[Any]:
+def reference(
+    model: Path, pixels: NDArray[Any], precision: str, output: str, name: str = "eager"
+) -> NDArray[Any]:
     loaded = load_model(model)
-    engine = make_engine(loaded.network, CPU, precision)  # type: ignore[arg-type]
+    kind: tuple[Any, ...] = (name, loaded.network, CPU, precision)
+    engine = choose_engine(*kind, loaded.analysis, loaded.channels)
     pixels = pixels.reshape(-1, *pixels.shape[-2:])
     return whole_image_pass(engine, loaded, pixels, output)  # type: ignore[arg-type]
 
@@ -56,13 +61,19 @@ def reference(model: Path, pixels: NDArray[Any], precision: str, output: str) ->
 @pytest.mark.parametrize("shape", [ODD, ON_GRID, SMALL, THIN, ONE_WIDE])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("width", [16, pytest.param(32, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("engine", ["eager", "openvino"])
 def test_logits_are_those_of_the_whole_image(
-    tmp_path: Path, random_model: Callable[..., Path], width: int, precision: str, shape: tuple
+    tmp_path: Path,
+    random_model: Callable[..., Path],
+    engine: str,
+    width: int,
+    precision: str,
+    shape: tuple,
 ) -> None:
     model, pixels = random_model(base_width=width), noise_image(shape)
-    options = {"model": model, "precision": precision, "outputType": "logits"}
+    options = {"model": model, "precision": precision, "outputType": "logits", "engine": engine}
     found = segment_one(tmp_path, pixels, tileSize=512, **options)
-    expected = reference(model, pixels, precision, "logits")
+    expected = reference(model, pixels, precision, "logits", engine)
     assert expected.std() > 0.01
     assert torch.equal(torch.from_numpy(found), torch.from_numpy(expected))
 

@@ -21,7 +21,8 @@ from exactile.settings import SegmentSettings
 
 
 def segment(inp_dir: Path, out_dir: Path, **options: Any) -> None:
-    settings = SegmentSettings.from_options({"inpDir": inp_dir, "outDir": out_dir, **options})
+    options = {"inpDir": inp_dir, "outDir": out_dir, "engine": "eager", **options}
+    settings = SegmentSettings.from_options(options)
     assert all(not result.error for result in segment_collection(settings, LogWatcher()))
 
 
