@@ -24,6 +24,9 @@ def test_want_of_memory_is_told_from_other_errors() -> None:
     assert is_shortage(MemoryError())
     assert is_shortage(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
     assert is_shortage(RuntimeError("std::bad_alloc"))
+    assert is_shortage(
+        RuntimeError("Check 'ptr' failed at ...: Failed to allocate 23 bytes of memory")
+    )
     assert is_shortage(RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"))
     assert not is_shortage(RuntimeError("expected 3 channels, got 1"))
     assert not is_shortage(OSError("Cannot allocate memory"))

@@ -103,12 +103,13 @@ def _smaller(engine: Engine, tiling: Plan, path: Path, reason: str) -> Plan:
     less = smaller(tiling)
     if less is None:
         raise network_failed(path, "every zone", tiling, MemoryError(reason))
-    first_line = next(iter(reason.strip().splitlines()), "no reason given")
+    # OpenVINO says where first, and what last.
+    said = (reason.strip().splitlines() or ["no reason given"])[-1]
     logger.warning(
         "%s: memory ran out with windows of %s (%s); going on with %s",
         path.name,
         " x ".join(map(str, tiling.window)),
-        first_line,
+        said,
         " x ".join(map(str, less.window)),
     )
     if isinstance(engine, Releasing):

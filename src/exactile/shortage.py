@@ -12,7 +12,10 @@ import torch
 from exactile.geometry import Box, Interval
 from exactile.tiling import AxisPlan, Plan, least_window, zone_length
 
-SIGNS = ("can't allocate memory", "bad_alloc", "not enough memory", "alloc_failed")
+SIGNS = (
+    *("can't allocate memory", "failed to allocate", "bad_alloc", "not enough memory"),
+    "alloc_failed",
+)
 """What errors of PyTorch, oneDNN, OpenVINO, cuDNN and cuBLAS say of it, in lower case."""
 
 LEAST_SAVING = 0.9
