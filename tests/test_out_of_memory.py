@@ -94,6 +94,20 @@ def test_memory_that_runs_out_at_any_window_changes_no_bit(
     assert found["bit_stability"]["equal"]
 
 
+def test_planes_after_the_one_that_ran_short_are_exact_too(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / "in" / NAME, noise_image((3, 700, 600)))
+    options = {"tileSize": 320, "outputType": "logits"}
+    assert run(tmp_path, model, "undisturbed", **options).code == 0
+    scarce(monkeypatch, {4: 300 * 320})
+    ended = run(tmp_path, model, "scarce", **options)
+    assert ended.code == 0, ended.log
+    assert "memory ran out" in ended.log
+    names = [(tmp_path / out / NAME).read_bytes() for out in ("undisturbed", "scarce")]
+    assert names[0] == names[1]
+
+
 def test_a_check_without_memory_takes_smaller_windows_at_once(
     folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,7 +26,7 @@ def is_finished(output: Path, identity: Mapping[str, Any]) -> bool:
         return False
     try:
         objection = _objection(output, json.loads(path.read_bytes()), identity)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         objection = f"{path} cannot be read, or says nothing of what the result depends on"
     if objection:
         logger.info("%s: is there, and is made again: %s", output.name, objection)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import torch
 from exactile.bit_stability import BitStability
 from exactile.choice import Choice, choose_plan
 from exactile.engine import Engine
+from exactile.errors import PlanError
 from exactile.finishing import label_dtype
 from exactile.images import Source
 from exactile.job import Job
@@ -157,11 +159,13 @@ def _choose(job: Job, engine: Engine, source: Source, channels: int) -> Choice:
     verified = settings.verify > 0
     estimate = estimate_cost(engine.network, model.locality, channels)
     if source.shape[0] * source.shape[1] <= SMALL_PIXELS:
-        choice = choose_plan(
-            source.shape, model.locality, estimate, job.budget.bytes, buffers, verified=verified
-        )
-        if choice.tiling.count == 1:
-            return choice
+        # What the cautious estimate does not fit, the measured cost may.
+        with suppress(PlanError):
+            choice = choose_plan(
+                source.shape, model.locality, estimate, job.budget.bytes, buffers, verified=verified
+            )
+            if choice.tiling.count == 1:
+                return choice
     cost = job.cost(engine)
     return choose_plan(
         source.shape, model.locality, cost, job.budget.bytes, buffers, verified=verified

@@ -155,6 +155,8 @@ class Segmentation:
 
         image = NormalizedPlane(self.source, plane, self.channels, fitted)
         job, account = self.job, self.account
+        # The windows may have shrunk in an earlier plane, after the zones were listed.
+        zones = cut(zones, account.at_hand.tiling)
         while zones:
             at_hand = account.at_hand
             run = ForwardPass(at_hand.engine, job.settings.output_type, job.model.finishing)

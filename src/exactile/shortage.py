@@ -14,7 +14,7 @@ from exactile.tiling import AxisPlan, Plan, least_window, zone_length
 
 SIGNS = (
     *("can't allocate memory", "failed to allocate", "bad_alloc", "not enough memory"),
-    "alloc_failed",
+    *("alloc_failed", "out of memory"),
 )
 """What errors of PyTorch, oneDNN, OpenVINO, cuDNN and cuBLAS say of it, in lower case."""
 

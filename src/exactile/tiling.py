@@ -146,8 +146,14 @@ class Plan:
                 yield self.tile(Box(zones))
 
     def tile(self, zone: Box) -> Tile:
-        """Return the pass for `zone`, one of the plan's own."""
+        """Return the pass for `zone`, one of the plan's own or a part of one.
+
+        Raises:
+            ValueError: if it reaches beyond a zone of the plan: the window would lack its halo.
+        """
         sides = list(zip(self.axes, zone.axes, strict=True))
+        if any(side.stop > (side.start // axis.zone + 1) * axis.zone for axis, side in sides):
+            raise ValueError(f"{zone} is no part of a zone of {self.zone}")
         windows = tuple(axis.window_of(side) for axis, side in sides)
         origin = tuple(axis.origin_of(w) for axis, w in zip(self.axes, windows, strict=True))
         return Tile(zone, Box(windows), origin)
