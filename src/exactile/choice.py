@@ -6,8 +6,8 @@ only, and one window over the whole image has none. Of all pairs the fastest is 
 budget, with what the run holds beside it.
 
 The ranking is arithmetic on whole numbers, never a clock: the same image, network and budget have
-the same windows. It counts what the check of bit-stability computes before the first zone. Measured
-seconds only tell how long the run will take.
+the same windows. It counts what the check of bit-stability computes before the first zone, and what
+the first pass takes longer for its memory. Measured seconds only tell how long the run will take.
 """
 
 from __future__ import annotations
@@ -33,18 +33,13 @@ PASS_PIXELS = 2**16
 20,000 pixels of a U-Net of width 16; where 2 ms pass before a GPU is busy, that is 100,000 of the
 published one. It decides little between windows of 1216 and 2240 px; it keeps slivers away."""
 
+FRESH_PASSES = 1
+"""So many passes over a window the first one takes longer than the others, whose memory is there
+already. Measured: 1 (eager) to 2 (OpenVINO, bfloat16). So large images have dozens of zones however
+much memory there is, and a run that dies loses little."""
+
 TIE = 1.02
 """Of plans that are this close to the fastest, the one that takes the least memory is chosen."""
-
-LARGE_PIXELS = 10**8
-"""Images above this are cut into `FINE_ZONES` at least, ..."""
-
-FINE_ZONES = 16
-"""... so that a run that dies loses little, and the first read and the last write, beside which
-nothing is computed, are a small part; ..."""
-
-FINE_AT_MOST = 1.10
-"""... unless that takes longer by more than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +103,10 @@ def choose_plan(
         )
         raise PlanError(
             f"{format_size(budget_bytes)} of memory are too little for this network: an image of "
-            f"{_sides(shape)} px needs {format_size(least)} at least; give more by --memory, or "
-            "use --precision bfloat16"
+            f"{_sides(shape)} px needs {format_size(least)} at least; give more by --memory"
         )
     stable = [choice for choice in fitting if choice.stable] or fitting
-    return _best(_fine_enough(stable, shape))
+    return _best(stable)
 
 
 def weigh(tiling: Plan, cost: PassCost, buffers: Buffers, *, verified: bool = False) -> Choice:
@@ -140,16 +134,8 @@ def format_seconds(seconds: float) -> str:
 
 def _rank(choice: Choice) -> int:
     tiling = choice.tiling
-    return tiling.count * (prod(tiling.window) + PASS_PIXELS) + choice.checked_pixels
-
-
-def _fine_enough(choices: list[Choice], shape: tuple[int, ...]) -> list[Choice]:
-    """Return those with enough zones, or all where enough zones would cost too much."""
-    fine = [choice for choice in choices if choice.tiling.count >= FINE_ZONES]
-    if prod(shape) <= LARGE_PIXELS or not fine:
-        return choices
-    fastest = min(map(_rank, choices))
-    return fine if min(map(_rank, fine)) <= FINE_AT_MOST * fastest else choices
+    passes = tiling.count * (prod(tiling.window) + PASS_PIXELS)
+    return passes + choice.checked_pixels + FRESH_PASSES * prod(tiling.window)
 
 
 def _best(choices: list[Choice]) -> Choice:
