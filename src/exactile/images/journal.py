@@ -9,7 +9,8 @@ a `lost` one, or a `note`. What the contract is:
 
 - A tile's data is written before its line, each in one call. A process that is killed at any moment
   leaves at worst data without a line, or a last line that is cut, whose checksum is wrong.
-- A journal counts up to its first wrong line: that is how things stood at an earlier moment.
+- A journal counts up to its first wrong line: that is how things stood at an earlier moment. Where
+  it is not the last one, that is said, and `--resume true` refuses.
 - Lines of another identity are never gone on with, and what they speak of is never mixed in.
 - The journal is locked as long as it is open. A second process that would write the same image is
   refused, except on file systems that know no locks.
@@ -32,7 +33,7 @@ from zlib import crc32
 
 from exactile.errors import OutputError
 from exactile.images.spool import Place, write_at
-from exactile.images.work_folder import named_errors, remove, work_folder
+from exactile.images.work_folder import named_errors, remove_empty, work_folder
 
 Resume = Literal["auto", "true", "false"]
 """What to do with what an earlier run left: auto goes on where the identity is the same and else
@@ -83,7 +84,7 @@ class Journal:
             raise
 
     def _begin(self, resume: Resume) -> None:
-        objection = self._read()
+        objection = self._read(resume)
         if objection and resume == "true":
             raise ResumeError(
                 f"{self.output}: cannot go on with what an earlier run left: {objection}; use what "
@@ -99,12 +100,13 @@ class Journal:
         self._empty()
         self._append({"journal": FORMAT, "identity": self.identity})
 
-    def _read(self) -> str:
+    def _read(self, resume: Resume) -> str:
         """Take over what the file says, and return why that is not this run's; empty if it is."""
         with open(self._descriptor, "rb", closefd=False) as file:
             header = file.readline()
             if not header.endswith(b"\n"):
-                return ""  # the run was killed before it had stored anything
+                # Killed before it had stored anything, unless there are tiles.
+                return "its journal is damaged" if self._has_others() else ""
             first = _parse(header)
             if first is None:
                 return "its journal is damaged"
@@ -116,10 +118,27 @@ class Journal:
             for line in file:
                 record = _parse(line)
                 if record is None:
-                    break
+                    cut = not line.endswith(b"\n") and not file.read(1)
+                    return "" if cut else self._damaged(resume)
                 self._apply(record)
                 self._end += len(line)
         return ""
+
+    def _damaged(self, resume: Resume) -> str:
+        """Go on from the lines before a damaged one, with a word, unless `resume` is true."""
+        if resume == "true":
+            return "its journal is damaged"
+        if resume == "auto":
+            logger.warning(
+                "%s: the journal of an earlier run is damaged after %d bytes; what followed is "
+                "made again",
+                self.output.name,
+                self._end,
+            )
+        return ""
+
+    def _has_others(self) -> bool:
+        return any(path.name != NAME for path in self.folder.iterdir())
 
     def _apply(self, record: Mapping[str, Any]) -> None:
         if "tile" in record:
@@ -169,7 +188,8 @@ class Journal:
         with suppress(OSError):
             self._empty()
             (self.folder / NAME).unlink()
-        remove(self.folder)
+        # From here on another process may begin the image anew: only an empty folder is removed.
+        remove_empty(self.folder)
         self._close()
 
     def close(self) -> None:
@@ -221,8 +241,8 @@ def remove_leftovers(output: Path) -> None:
 def _open_locked(path: Path, output: Path) -> int:
     """Return a descriptor of the journal, made if it is missing, that no other process holds."""
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:
             continue  # another process that finished its image removed the folder in between

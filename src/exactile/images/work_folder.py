@@ -35,6 +35,13 @@ def make_empty(folder: Path) -> None:
 def remove(folder: Path) -> None:
     """Remove `folder`, and the one that it lies in where no other image is being written."""
     shutil.rmtree(folder, ignore_errors=True)
+    remove_empty(folder)
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove `folder`, and the one that it lies in, each if it is empty."""
+    with suppress(OSError):
+        folder.rmdir()
     with suppress(OSError):
         folder.parent.rmdir()
 
