@@ -8,6 +8,7 @@ those elements too.
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, assert_never
 
 import numpy as np
@@ -26,6 +27,10 @@ from exactile.processing import (
 
 Values = NDArray[np.float32]
 
+BLOCK_VALUES = 2**16
+"""So many values go through all steps together: they stay in the core's own memory meanwhile, and
+leave that of the machine to the network that runs beside."""
+
 
 def normalize(pixels: NDArray[Any], steps: tuple[Pointwise, ...]) -> Values:
     """Return `pixels` (C, ...) in float32, after `steps`: a fresh contiguous array.
@@ -37,9 +42,13 @@ def normalize(pixels: NDArray[Any], steps: tuple[Pointwise, ...]) -> Values:
 
 def apply(steps: tuple[After, ...], pixels: NDArray[Any]) -> Values:
     """Return what `steps`, in their order, make of `pixels` (C, ...): a fresh float32 array."""
-    values = pixels.astype(np.float32, order="C")
-    for step in steps:
-        _apply_to(values, step)
+    values = np.empty(pixels.shape, np.float32)
+    rows = max(1, BLOCK_VALUES // max(1, prod(pixels.shape[2:]) * len(pixels)))
+    for start in range(0, pixels.shape[1], rows):
+        block = values[:, start : start + rows]
+        block[...] = pixels[:, start : start + rows]
+        for step in steps:
+            _apply_to(block, step)
     return values
 
 
