@@ -31,7 +31,9 @@ FIXED_BYTES = 2**27
 
 WIDTH, DEPTH = 64, 4
 LOCALITY = unet_locality(depth=DEPTH, convolutions=2)
-BUFFERS = Buffers(channels=1, outputs=2, written=1, itemsize=1, cache_bytes=DEFAULT_CACHE_BYTES)
+BUFFERS = Buffers(
+    channels=1, outputs=2, written=1, itemsize=1, decoded=DEFAULT_CACHE_BYTES, across=100
+)
 REUSED_WINDOWS = (1216, 2240, 4288)
 
 

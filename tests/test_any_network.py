@@ -249,7 +249,7 @@ def test_a_halo_too_small_is_found_by_the_verification(
     def trusting(*_: object) -> bit_stability.BitStability:
         return bit_stability.BitStability(True, 1, 0, 0.0, 0, (64, 64), (80, 80))
 
-    monkeypatch.setattr("exactile.preparation.plan", short)
+    monkeypatch.setattr("exactile.planning.plan", short)
     monkeypatch.setattr(job, "check_bit_stability", trusting)
     network = nn.Sequential(nn.Conv2d(1, 4, 5, padding=2), nn.ReLU(), nn.Conv2d(4, 2, 5, padding=2))
     model = save(tmp_path / "plain.pt", network)

@@ -28,7 +28,7 @@ from exactile.bit_stability import check_bit_stability
 from exactile.engine import Engine, EngineName, Precision
 from exactile.engines import agreement, choose
 from exactile.engines.agreement import DisagreementError, compare
-from exactile.engines.choose import MAKERS, bit_stable_or_eager, choose_engine
+from exactile.engines.choose import MAKERS, choose_engine
 from exactile.engines.compiled import make_compiled_engine
 from exactile.engines.eager import make_engine
 from exactile.engines.locality import confirm_locality
@@ -37,12 +37,16 @@ from exactile.errors import ModelError, SettingsError
 from exactile.finishing import OutputType
 from exactile.forward import ForwardPass
 from exactile.geometry import Box, Interval
+from exactile.images import OmeTiffSink, OutputImage, Plane, open_source
+from exactile.job import make_job
 from exactile.locality import analyze
 from exactile.models.loading import load_model
 from exactile.models.model import Model
 from exactile.normalization import fit_array, normalize
 from exactile.padding import reflect
+from exactile.preparation import prepare
 from exactile.reference import whole_image_pass
+from exactile.settings import SegmentSettings
 from exactile.synthetic import slide
 from exactile.tiling import plan
 
@@ -383,13 +387,20 @@ class Trembling:
 
 @pytest.mark.parametrize(("size", "taken"), [(0, "openvino"), (1e-6, "eager")])
 def test_auto_prefers_what_is_bit_stable(
-    size: float, taken: str, caplog: pytest.LogCaptureFixture
+    size: float, taken: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    network = ready(random_unet(depth=2, base_width=4))
-    tiling = plan((700, 700), analyze(network, 1).locality, 160)
-    chosen = bit_stable_or_eager(Trembling(network, size), network, tiling, 1)
-    assert chosen.name == taken
-    assert ("a fake is NOT bit-stable here" in caplog.text) == (taken == "eager")
+    path = tmp_path / "a.ome.tif"
+    with OmeTiffSink(path, OutputImage((700, 700), np.dtype(np.uint8))) as sink:
+        sink.write(Plane(), Box.of_shape((700, 700)), np.zeros((1, 700, 700), np.uint8))
+    settings = {"inpDir": tmp_path, "outDir": tmp_path / "out", "engine": "eager", "tileSize": 512}
+    job = make_job(SegmentSettings.from_options(settings))
+    trembling: Any = Trembling(job.model.network, size)
+    job.engines = (trembling, *job.engines)
+    with open_source(path) as source:
+        chosen = prepare(job, source, 1, {})
+    assert chosen.engine.name == taken
+    assert chosen.stability.equal
+    assert ("a fake: NOT bit-stable here" in caplog.text) == (taken == "eager")
 
 
 ALONE = """

@@ -15,6 +15,8 @@ from program import Ended, arguments, call, files_in
 from torch import Tensor
 
 from exactile.engines.eager import EagerEngine
+from exactile.geometry import Box
+from exactile.pipeline import NormalizedPlane
 
 NAME = "image.ome.tif"
 SHAPE = (2300, 1900)
@@ -106,6 +108,51 @@ def test_planes_after_the_one_that_ran_short_are_exact_too(
     assert "memory ran out" in ended.log
     names = [(tmp_path / out / NAME).read_bytes() for out in ("undisturbed", "scarce")]
     assert names[0] == names[1]
+
+
+def test_windows_that_cannot_be_read_for_want_of_memory_shrink_too(
+    folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(folder, model, "undisturbed").code == 0
+    read = NormalizedPlane.read
+
+    def read_small(self: NormalizedPlane, window: Box) -> NDArray[np.float32]:
+        if window.size > 700**2 and window.start != (0, 0):
+            raise MemoryError("no room for the window")
+        return read(self, window)
+
+    monkeypatch.setattr(NormalizedPlane, "read", read_small)
+    ended = run(folder, model, "scarce")
+    assert ended.code == 0, ended.log
+    assert "no room for the window" in ended.log
+    assert (folder / "undisturbed" / NAME).read_bytes() == (folder / "scarce" / NAME).read_bytes()
+
+
+def test_a_run_that_goes_on_with_less_memory_takes_smaller_windows(
+    folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"tileSize": "auto", "memory": "600MB"}
+    counting = scarce(monkeypatch, {})
+    assert run(folder, model, "undisturbed", **options).code == 0
+    plan = certificate(folder, "undisturbed")["plan"]
+    assert plan["windows"] > 2
+    last = scarce(monkeypatch, {})
+
+    def stumble(self: EagerEngine, windows: NDArray[np.float32]) -> Tensor:
+        if last.passes + 1 == counting.passes:
+            raise RuntimeError("the network stumbles")
+        return last.logits(self, windows)
+
+    monkeypatch.setattr(EagerEngine, "logits", stumble)
+    assert run(folder, model, "scarce", **options).code == 1
+    monkeypatch.setattr(EagerEngine, "logits", LOGITS)
+    ended = run(folder, model, "scarce", **options | {"memory": "120MB"})
+    assert ended.code == 0, ended.log
+    assert "goes on from" in ended.log
+    assert "smaller than an earlier run had" in ended.log
+    assert (folder / "undisturbed" / NAME).read_bytes() == (folder / "scarce" / NAME).read_bytes()
+    found = certificate(folder, "scarce")["plan"]
+    assert found["windows_before"] == [plan["window"]]
 
 
 def test_a_check_without_memory_takes_smaller_windows_at_once(

@@ -27,6 +27,7 @@ from exactile.memory.size import parse_size_in_bytes
 from exactile.models.loading import open_model
 from exactile.models.model import PLANES, Model, complete
 from exactile.models.network_file import NetworkFile
+from exactile.tiling import WRITER_TILE
 
 LARGEST_SIDE = 10**9
 """More pixels a side are a mistake."""
@@ -49,7 +50,12 @@ class Asked:
         """
         outputs = len(model.classes)
         buffers = Buffers(
-            model.channels, outputs, 1, label_dtype(outputs).itemsize, DEFAULT_CACHE_BYTES
+            channels=model.channels,
+            outputs=outputs,
+            written=1,
+            itemsize=label_dtype(outputs).itemsize,
+            decoded=DEFAULT_CACHE_BYTES,
+            across=-(-self.shape[-1] // WRITER_TILE),
         )
         return choose_plan(self.shape, model.locality, cost, self.budget.bytes, buffers)
 

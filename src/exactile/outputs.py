@@ -7,6 +7,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from exactile.certificate import FOLDER
 from exactile.errors import CollectionError, OutputError
 from exactile.images import collect, output_names
 from exactile.settings import SegmentSettings
@@ -49,13 +50,36 @@ def write_preview(settings: SegmentSettings) -> Path:
     return path
 
 
+def check_folder(path: Path) -> None:
+    """Say why the output folder cannot be used, before anything is computed; nothing is made."""
+    try:
+        existing = next(place for place in (path, *path.absolute().parents) if place.exists())
+    except OSError as error:
+        raise _cannot_make(path, str(error.strerror)) from error
+    if not existing.is_dir():
+        raise _cannot_make(path, f"{existing} is no folder")
+    if not os.access(existing, os.W_OK):
+        raise OutputError(
+            f"--outDir {path}: {existing} is not writable; choose another, or permit writing"
+        )
+    certificates = path / FOLDER
+    if certificates.exists() and not certificates.is_dir():
+        raise OutputError(
+            f"{certificates}: the certificate cannot be written: this is no folder; move it, or "
+            "choose another --outDir"
+        )
+
+
 def make_folder(path: Path) -> None:
     """Make the output folder, or say why it cannot be used."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(
-            f"--outDir {path}: cannot be made ({error.strerror}); choose a folder you may write to"
-        ) from error
-    if not os.access(path, os.W_OK):
-        raise OutputError(f"--outDir {path}: is not writable; choose another, or permit writing")
+        raise _cannot_make(path, str(error.strerror)) from error
+    check_folder(path)
+
+
+def _cannot_make(path: Path, cause: str) -> OutputError:
+    return OutputError(
+        f"--outDir {path}: cannot be made ({cause}); choose a folder you may write to"
+    )

@@ -99,8 +99,8 @@ def segment_plane(
 ) -> Shortage | None:
     """Write `zones` of the plane to `sink`, and tell `advance` how many pixels were written.
 
-    Each zone must be one of `tiling`, or a part of one. If the device has not enough memory for a
-    window, what was computed until then is written, and the rest is returned.
+    Each zone must be one of `tiling`, or a part of one. If there is not enough memory to read a
+    window or to run it, what was computed until then is written, and the rest is returned.
 
     Raises:
         ImageError: if the source cannot be read.
@@ -122,13 +122,14 @@ def segment_plane(
         ahead(read_windows(image, tiles, verifier), DEPTH) as works,
         behind(write_zone, DEPTH) as writer,
     ):
-        for index, work in enumerate(works):
+        reading = iter(works)
+        for index, tile in enumerate(tiles):
             try:
-                running = run_window(run, work)
+                running = run_window(run, next(reading))
             except (RuntimeError, MemoryError) as error:
                 if is_shortage(error):
                     return Shortage([tile.zone for tile in tiles[index:]], str(error))
-                where = zone_name(work.tile.zone)
+                where = zone_name(tile.zone)
                 raise network_failed(image.source.path, where, tiling, error) from error
             writer.put(running)
     return None

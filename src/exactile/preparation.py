@@ -1,16 +1,14 @@
 """How an image is run: on which engine, in which windows, and what the check found for them.
 
-The plan is chosen for the memory that there is (`exactile.choice`), unless --tileSize gives the
-windows, or an earlier run of this image noted its own. Where the engine is left to choose and the
-first one is not bit-stable in its windows, the next one is tried. Where memory runs out, in the
-check or later, the windows shrink.
+The plan is that of `exactile.planning`. Where the engine is left to choose and the first one is not
+bit-stable in its windows, the next one is tried. Where memory runs out, in the check or later, the
+windows shrink.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,23 +16,16 @@ from typing import Any
 import torch
 
 from exactile.bit_stability import BitStability
-from exactile.choice import Choice, choose_plan
 from exactile.engine import Engine
-from exactile.errors import PlanError
-from exactile.finishing import label_dtype
 from exactile.images import Source
 from exactile.job import Job
-from exactile.memory.buffers import Buffers
-from exactile.memory.cost import Releasing, estimate_cost
+from exactile.memory.cost import Releasing
 from exactile.pipeline import network_failed
+from exactile.planning import plan_image
 from exactile.shortage import is_shortage, smaller
-from exactile.tiling import AxisPlan, Plan, plan
+from exactile.tiling import Plan
 
 logger = logging.getLogger(__name__)
-
-SMALL_PIXELS = 2**22
-"""An image of so many pixels that fits the memory by the cautious estimate is run as one window,
-before anything is measured."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +55,7 @@ def prepare(job: Job, source: Source, channels: int, noted: Mapping[str, Any]) -
     for engine in job.engines:
         if engine.name != noted.get("engine", engine.name):
             continue
-        tiling = _plan(job, engine, source, channels, noted)
+        tiling = plan_image(job, engine, source, channels, noted)
         prepared.append(checked(job, engine, tiling, source.path))
         if prepared[-1].stability.equal:
             break
@@ -119,58 +110,3 @@ def _smaller(engine: Engine, tiling: Plan, path: Path, reason: str) -> Plan:
     if engine.device.type == "cuda":
         torch.cuda.empty_cache()
     return less
-
-
-def _plan(
-    job: Job, engine: Engine, source: Source, channels: int, noted: Mapping[str, Any]
-) -> Plan:
-    """Return the plan: the one noted, that of --tileSize, or the best for the memory there is."""
-    locality, tile = job.model.locality, job.settings.tile_size
-    if "window" in noted:
-        sides = zip(source.shape, locality.axes, noted["window"], noted["zone"], strict=True)
-        return Plan(
-            source.shape,
-            tuple(
-                AxisPlan(axis.pad(side), window, zone, axis.kept_length(side), axis)
-                for side, axis, window, zone in sides
-            ),
-        )
-    if tile != "auto":
-        return plan(source.shape, locality, tile)
-    choice = _choose(job, engine, source, channels)
-    logger.info("%s: %s, of %s", source.path.name, choice.sentence(), job.budget.sentence())
-    return choice.tiling
-
-
-def _choose(job: Job, engine: Engine, source: Source, channels: int) -> Choice:
-    settings, model = job.settings, job.model
-    classes = len(model.classes)
-    labels = settings.output_type == "labels"
-    buffers: Callable[..., int] = Buffers(
-        channels=channels,
-        outputs=classes,
-        written=1 if labels else classes,
-        itemsize=label_dtype(classes).itemsize if labels else 4,
-        cache_bytes=source.cache_bytes,
-    )
-    if engine.device.type == "cuda":
-        # The budget is the device's there, and the buffers are on the host.
-        buffers = _nothing
-    verified = settings.verify > 0
-    estimate = estimate_cost(engine.network, model.locality, channels)
-    if source.shape[0] * source.shape[1] <= SMALL_PIXELS:
-        # What the cautious estimate does not fit, the measured cost may.
-        with suppress(PlanError):
-            choice = choose_plan(
-                source.shape, model.locality, estimate, job.budget.bytes, buffers, verified=verified
-            )
-            if choice.tiling.count == 1:
-                return choice
-    cost = job.cost(engine)
-    return choose_plan(
-        source.shape, model.locality, cost, job.budget.bytes, buffers, verified=verified
-    )
-
-
-def _nothing(*_: object) -> int:
-    return 0

@@ -22,7 +22,7 @@ from exactile.images import Source, open_source
 from exactile.images.digest import FileDigest
 from exactile.images.journal import Journal, remove_leftovers
 from exactile.job import Job, make_job
-from exactile.outputs import make_folder, plan_outputs
+from exactile.outputs import check_folder, make_folder, plan_outputs
 from exactile.report.progress import Watcher
 from exactile.segmentation import Segmentation
 from exactile.settings import SegmentSettings
@@ -55,6 +55,7 @@ def segment_collection(settings: SegmentSettings, watcher: Watcher) -> Iterator[
         ExactileError: if no image could be done at all: settings, model, collection, output folder.
     """
     outputs = plan_outputs(settings)
+    check_folder(settings.out_dir)
     job = make_job(settings)
     make_folder(settings.out_dir)
     for path, output in outputs.items():

@@ -52,15 +52,16 @@ class Segmentation:
         self.channels = channels
         self.journal = journal
         self.seconds: dict[str, float] = {}
-        noted, before = journal.recorded.get("plan", {}), journal.recorded.get("before", {})
+        noted, before = _recorded(journal)
         with self._timed("check"):
             prepared = prepare(job, source, len(channels), noted)
         source.limit_cache(useful_cache_bytes(prepared.tiling, source, len(channels)))
-        stability = prepared.stability
-        if before.get("stability"):
-            stability = weaker(stability, _stability_of(before["stability"]))
-        windows = tuple(tuple(window) for window in before.get("windows", ()))
-        self.account = Account(prepared, stability, windows)
+        self.account = Account(prepared, prepared.stability, ())
+        if noted:
+            earlier = [tuple(window) for window in (*before["windows"], noted["window"])]
+            windows = tuple(each for each in earlier if each != prepared.tiling.window)
+            stability = weaker(prepared.stability, _stability_of(before["stability"]))
+            self.account = Account(prepared, stability, windows)
         self._note_plan()
 
     def run(self, output: Path, watcher: Watcher, digest: FileDigest) -> Certificate:
@@ -184,12 +185,14 @@ class Segmentation:
         self._note_plan()
 
     def _note_plan(self) -> None:
-        before = self.account.windows_before
-        weakest = asdict(self.account.stability) if before else None
+        account = self.account
         self.journal.note(
             {
-                "plan": self.account.at_hand.note(),
-                "before": {"windows": before, "stability": weakest},
+                "plan": account.at_hand.note(),
+                "before": {
+                    "windows": account.windows_before,
+                    "stability": asdict(account.stability),
+                },
             }
         )
 
@@ -200,6 +203,16 @@ class Segmentation:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - begun
+
+
+def _recorded(journal: Journal) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return the plan that an earlier run noted, and what it noted of the windows until then.
+
+    Both are empty where it stored nothing that was made by them.
+    """
+    if not journal.holds_tiles:
+        return {}, {}
+    return journal.recorded.get("plan", {}), journal.recorded.get("before", {})
 
 
 def weaker(first: BitStability, second: BitStability) -> BitStability:

@@ -17,7 +17,7 @@ from exactile.geometry import Box, Interval
 from exactile.images import OmeTiffSink, OutputImage, Plane, journal, spool
 from exactile.images.journal import Journal, ResumeError, differences, remove_leftovers
 from exactile.images.spool import PageSpool, Place
-from exactile.images.work_folder import work_folder
+from exactile.images.work_folder import remove_empty, work_folder
 
 IDENTITY = {"the image": "a", "--precision": "float32"}
 OTHER = {"the image": "a", "--precision": "bfloat16"}
@@ -118,14 +118,49 @@ def test_a_journal_that_is_cut_anywhere_says_what_it_said_at_that_moment(tmp_pat
             assert file.read_bytes() == whole[: ends[max(count, 1) - 1]]
 
 
-def test_what_follows_a_damaged_line_does_not_count(tmp_path: Path) -> None:
+def test_what_follows_a_damaged_line_does_not_count(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     file = begin(tmp_path / "a.ome.tif")
     content = bytearray(file.read_bytes())
     content[content.index(b"77")] ^= 1
     file.write_bytes(content)
+    with pytest.raises(ResumeError, match="its journal is damaged"):
+        Journal(tmp_path / "a.ome.tif", IDENTITY, "true")
     with Journal(tmp_path / "a.ome.tif", IDENTITY) as lines:
         assert lines.tiles == {}
         assert lines.recorded == {"window": [10, 20], "plane": "first"}
+    assert "the journal of an earlier run is damaged after" in caplog.text
+
+
+def test_tiles_without_a_journal_are_discarded_with_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = begin(tmp_path / "a.ome.tif")
+    (file.parent / "page-000000").write_bytes(b"tiles")
+    file.write_bytes(b"")
+    with Journal(tmp_path / "a.ome.tif", IDENTITY):
+        assert "its journal is damaged" in caplog.text
+        assert [path.name for path in file.parent.iterdir()] == ["journal"]
+
+
+def test_an_image_that_was_begun_again_meanwhile_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.ome.tif"
+    first = Journal(path, IDENTITY)
+    begun = []
+
+    def remove_slowly(folder: Path) -> None:
+        begun.append(Journal(path, IDENTITY))
+        remove_empty(folder)
+
+    monkeypatch.setattr("exactile.images.journal.remove_empty", remove_slowly)
+    first.discard()
+    monkeypatch.undo()
+    assert (work_folder(path) / "journal").exists()
+    begun[0].discard()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from exactile.bit_stability import check_bit_stability
 from exactile.engine import Engine, EngineName, Precision
 from exactile.engines.agreement import DisagreementError, compare
 from exactile.engines.compiled import CompiledEngine, make_compiled_engine
@@ -27,7 +26,6 @@ from exactile.engines.openvino import OpenVINOEngine, make_openvino_engine
 from exactile.errors import ModelError, SettingsError
 from exactile.locality import Analysis
 from exactile.locality.poison import MAX_PIXELS, test_images
-from exactile.tiling import Plan
 
 logger = logging.getLogger(__name__)
 
@@ -73,25 +71,6 @@ def choose_engine(
         level = logging.WARNING if doubtful else logging.INFO
         logger.log(level, "the network is run by eager PyTorch: %s", error)
     return make_engine(network, device, precision)
-
-
-def bit_stable_or_eager(engine: Engine, network: nn.Module, tiling: Plan, channels: int) -> Engine:
-    """Return `engine`, or eager PyTorch if the windows of `tiling` are not bit-stable with it.
-
-    For `auto`, once the size of the windows is known.
-
-    Raises:
-        RuntimeError, MemoryError: if the network cannot be run on such windows.
-    """
-    if engine.name == "eager":
-        return engine
-    found = check_bit_stability(engine, tiling, channels)
-    if found.equal:
-        return engine
-    logger.warning(
-        "the network is run by eager PyTorch: %s is %s", engine.describe(), found.sentence()
-    )
-    return make_engine(network, engine.device, engine.precision)
 
 
 def _proven(

@@ -28,6 +28,11 @@ class DecodingPool:
         self.threads = threads
         self._pool = ThreadPoolExecutor(threads, "decode") if threads > 1 else None
 
+    @property
+    def most_held(self) -> int:
+        """Chunks that are being decoded or wait to be taken, at most."""
+        return 1 if self._pool is None else AHEAD * self.threads + 1
+
     def loads(
         self, keys: Iterable[K], read: Callable[..., NDArray[Any]], held: Callable[[K], bool]
     ) -> Iterator[tuple[K, Load]]:

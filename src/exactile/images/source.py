@@ -26,6 +26,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -89,6 +90,12 @@ class Source(ABC):
     def planes(self) -> tuple[Plane, ...]:
         """Every plane, T-major and then Z."""
         return planes_of(self.size_t, self.size_z)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Most bytes of decoded chunks at a time: the cache, and what is on its way to it."""
+        chunk = prod(self.chunk) * self.dtype.itemsize
+        return max(self.cache_bytes, chunk) + self._pool.most_held * chunk
 
     def limit_cache(self, most: int) -> None:
         """Keep at most `most` bytes of decoded chunks from now on, where that is less."""

@@ -37,8 +37,10 @@ class Buffers:
     """Channels that are written: 1 for labels."""
     itemsize: int
     """Bytes of a value that is written."""
-    cache_bytes: int
-    """Decoded chunks of the input."""
+    decoded: int
+    """Bytes of decoded chunks of the input: those kept, and those on their way."""
+    across: int
+    """Tiles of the writer that lie side by side in the output."""
 
     def __call__(self, window: tuple[int, ...], zone: tuple[int, ...]) -> int:
         """Return the bytes held beside a pass over `window` for `zone`."""
@@ -48,5 +50,14 @@ class Buffers:
             * prod(zone)
             * max(self.outputs * FLOAT_BYTES, self.written * self.itemsize)
         )
-        tiles = 2 * WRITER_TILES_HELD * self.written * WRITER_TILE**2 * self.itemsize
-        return windows + outputs + tiles + self.cache_bytes
+        begun = 0 if all(map(_fits_writer, zone)) else self.across + 1
+        tiles = (2 * WRITER_TILES_HELD + begun) * self.written * WRITER_TILE**2 * self.itemsize
+        return windows + outputs + tiles + self.decoded
+
+
+def _fits_writer(side: int) -> bool:
+    """Return whether zones of this side end where the writer's tiles do.
+
+    Where they do not, a whole row of tiles waits for the zones below.
+    """
+    return side % WRITER_TILE == 0 or WRITER_TILE % side == 0
