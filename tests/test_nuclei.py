@@ -54,7 +54,7 @@ def test_tiles_have_the_bits_of_the_whole_image(nuclei: Path, tmp_path: Path, ou
 
 
 def test_the_onnx_weights_give_the_labels_of_the_torchscript_ones(
-    nuclei: Path, tmp_path: Path
+    nuclei: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     write_image(tmp_path / "in" / "a.ome.tif", noise_image((400, 500)))
     found = []
@@ -65,4 +65,5 @@ def test_the_onnx_weights_give_the_labels_of_the_torchscript_ones(
         ended = call(arguments(tmp_path / "in", tmp_path / name, **options))
         assert ended.code == 0, ended.log
         found.append(tifffile.imread(tmp_path / name / "a.ome.tif"))
+        assert "def forward" not in capfd.readouterr().err
     assert np.array_equal(*found)

@@ -14,9 +14,10 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from importlib import import_module
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -242,13 +243,14 @@ def _reason(error: Exception) -> str:
 def _quiet() -> Iterator[None]:
     """Keep what torch.export and the conversion say to themselves from being printed.
 
-    OpenVINO speaks through the root logger by a function that gives it a handler if it has none.
+    OpenVINO speaks through the root logger by a function that gives it a handler if it has none;
+    torch.export prints the whole program that it could not export.
     """
     root, silent = logging.getLogger(), logging.NullHandler()
     disabled, root.disabled = root.disabled, True
     root.addHandler(silent)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
