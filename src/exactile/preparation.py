@@ -22,6 +22,7 @@ from exactile.choice import Choice, choose_plan
 from exactile.engine import Engine
 from exactile.errors import PlanError
 from exactile.finishing import label_dtype
+from exactile.geometry import Box
 from exactile.images import Source
 from exactile.job import Job
 from exactile.memory.buffers import Buffers
@@ -52,8 +53,17 @@ class Preparation:
         return {"engine": self.engine.name, "window": tiling.window, "zone": tiling.zone}
 
 
-def prepare(job: Job, source: Source, channels: int, noted: Mapping[str, Any]) -> Preparation:
+def prepare(
+    job: Job,
+    source: Source,
+    channels: int,
+    noted: Mapping[str, Any],
+    part: Box | None = None,
+) -> Preparation:
     """Return how the image of `source` is run; `noted` is what an earlier run of it noted, or {}.
+
+    Windows for a `part` of the output may be others than for the whole: the bits are the same where
+    both are bit-stable. Where they are not, the part is run in the windows of the whole.
 
     Raises:
         PlanError: if the image is too small for the network, or no plan fits the memory.
@@ -64,12 +74,14 @@ def prepare(job: Job, source: Source, channels: int, noted: Mapping[str, Any]) -
     for engine in job.engines:
         if engine.name != noted.get("engine", engine.name):
             continue
-        tiling = _plan(job, engine, source, channels, noted)
+        tiling = _plan(job, engine, source, channels, noted, part)
         prepared.append(checked(job, engine, tiling, source.path))
         if prepared[-1].stability.equal:
             break
         logger.warning("%s: %s", engine.describe(), prepared[-1].stability.sentence())
     best = prepared[-1] if prepared[-1].stability.equal else prepared[0]
+    if part is not None and not noted and not best.stability.equal:
+        return prepare(job, source, channels, noted)
     if best.stability.equal:
         logger.info("%s: %s", best.engine.describe(), best.stability.sentence())
     return best
@@ -122,7 +134,12 @@ def _smaller(engine: Engine, tiling: Plan, path: Path, reason: str) -> Plan:
 
 
 def _plan(
-    job: Job, engine: Engine, source: Source, channels: int, noted: Mapping[str, Any]
+    job: Job,
+    engine: Engine,
+    source: Source,
+    channels: int,
+    noted: Mapping[str, Any],
+    part: Box | None,
 ) -> Plan:
     """Return the plan: the one noted, that of --tileSize, or the best for the memory there is."""
     locality, tile = job.model.locality, job.settings.tile_size
@@ -137,12 +154,12 @@ def _plan(
         )
     if tile != "auto":
         return plan(source.shape, locality, tile)
-    choice = _choose(job, engine, source, channels)
+    choice = _choose(job, engine, source, channels, part)
     logger.info("%s: %s, of %s", source.path.name, choice.sentence(), job.budget.sentence())
     return choice.tiling
 
 
-def _choose(job: Job, engine: Engine, source: Source, channels: int) -> Choice:
+def _choose(job: Job, engine: Engine, source: Source, channels: int, part: Box | None) -> Choice:
     settings, model = job.settings, job.model
     classes = len(model.classes)
     labels = settings.output_type == "labels"
@@ -168,7 +185,13 @@ def _choose(job: Job, engine: Engine, source: Source, channels: int) -> Choice:
                 return choice
     cost = job.cost(engine)
     return choose_plan(
-        source.shape, model.locality, cost, job.budget.bytes, buffers, verified=verified
+        source.shape,
+        model.locality,
+        cost,
+        job.budget.bytes,
+        buffers,
+        verified=verified,
+        part=part,
     )
 
 

@@ -1,6 +1,12 @@
 """Images on disk: finding them, reading them a box at a time, writing them a box at a time."""
 
-from exactile.images.collection import DEFAULT_PATTERN, collect, output_name, output_names
+from exactile.images.collection import (
+    DEFAULT_PATTERN,
+    collect,
+    output_name,
+    output_names,
+    part_stem,
+)
 from exactile.images.metadata import ImageMetadata, PhysicalSize
 from exactile.images.ome_tiff_sink import OmeTiffSink
 from exactile.images.open import open_source
@@ -21,4 +27,5 @@ __all__ = [
     "open_source",
     "output_name",
     "output_names",
+    "part_stem",
 ]
