@@ -146,7 +146,7 @@ def test_a_row_belongs_to_the_shard_whose_part_has_it(total: int, count: int) ->
 
 
 def test_parts_of_two_images_never_have_one_name() -> None:
-    with pytest.raises(CollectionError, match="a.ome.tif and of a_t00000_z00000.ome.tif would"):
+    with pytest.raises(CollectionError, match=r"a\.ome\.tif and of a_t00000_z00000\.ome"):
         split([Extent("a.ome.tif", 1, 2, 1), Extent("a_t00000_z00000.ome.tif", 1, 1, 1)], 2)
 
 
@@ -224,7 +224,8 @@ def test_the_plan_is_made_for_the_part_where_windows_are_bit_stable(
         return BitStability(stable, 1, 0, 0.0, 0, (64, 64), (80, 80))
 
     monkeypatch.setattr("exactile.job.check_bit_stability", found)
-    write_image(tmp_path / "in" / NAME, noise_image((3000, 1500)))
+    monkeypatch.setattr("exactile.preparation.SMALL_PIXELS", 0)
+    write_image(tmp_path / "in" / NAME, noise_image((3000, 200)))
     options = {"tileSize": "auto", "memory": "4GB"}
     assert segment(tmp_path / "in", tmp_path / "out", small_model, **options).code == 0
     run_shards(tmp_path / "in", tmp_path / "parts", small_model, 3, **options)
@@ -232,7 +233,7 @@ def test_the_plan_is_made_for_the_part_where_windows_are_bit_stable(
     parts = [certificate(tmp_path / "parts", name)["plan"] for name in tiffs(tmp_path / "parts")]
     assert len(parts) == 3
     assert whole["windows"] == 1
-    assert all((part["window"][0] < 1500) == stable for part in parts)
+    assert all((part["window"][0] < 2000) == stable for part in parts)
     assert all((part == whole | {"zones_run": 1}) != stable for part in parts)
     assert assemble(tmp_path / "parts", tmp_path / "assembled").code == 0
     assert tiffs(tmp_path / "assembled") == tiffs(tmp_path / "out")
@@ -247,58 +248,49 @@ def test_finished_parts_are_not_made_again(
     ended = segment(images, parts, small_model, shard="1/3")
     assert ended.code == 0
     assert not windows
-    assert ended.log.count("already done") == 3
+    assert ended.log.count("already done") == 2
 
 
-def test_parts_of_another_split_are_gone_on_with_where_their_rows_are_the_same(
+def test_parts_of_another_split_are_not_made_again_where_their_rows_are_the_same(
     images: Path, parts: Path, small_model: Path, windows: list[bytes]
 ) -> None:
-    """Of six shards, the last has the last two of the rows that the last of three has."""
-    assert segment(images, parts, small_model, shard="5/6").code == 0
-    assert windows
-    windows.clear()
-    assert segment(images, parts, small_model, shard="5/6").code == 0
+    assert segment(images, parts, small_model, shard="0/6").code == 0
     assert not windows
 
 
 def test_a_killed_shard_goes_on_and_leaves_no_record_until_it_is_done(
-    tmp_path: Path,
-    images: Path,
-    small_model: Path,
-    three: Path,
-    windows: list[bytes],
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, small_model: Path, windows: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of five rows of tiles the shard has three, of four zones each."""
+    write_image(tmp_path / "in" / NAME, noise_image((5000, 60)))
+    options = {"shard": "0/2", "tileSize": 128}
+    run_shards(tmp_path / "in", tmp_path / "expected", small_model, 2, tileSize=128)
+    windows.clear()
     parts = tmp_path / "parts"
     with monkeypatch.context() as patch:
         begin = ForwardPass.start
 
         def stumble(self: ForwardPass, *rest: object) -> object:
-            if len(windows) == 5:
+            if len(windows) == 10:
                 raise RuntimeError("the network stumbles")
             return begin(self, *rest)  # type: ignore[arg-type]
 
         patch.setattr(ForwardPass, "start", stumble)
-        ended = segment(images, parts, small_model, shard="0/3")
+        ended = segment(tmp_path / "in", parts, small_model, **options)
     assert ended.code == 1
     assert "the same command goes on from what is stored" in ended.errors[0]
     assert not list(parts.glob("exactile/shards/*"))
-    made = len(windows)
     windows.clear()
-    assert segment(images, parts, small_model, shard="0/3").code == 0
-    complete = {f for f in files_in(three) if f in files_in(parts)}
-    assert complete == set(files_in(parts))
-    assert all(
-        (parts / f).read_bytes() == (three / f).read_bytes() for f in complete if ".tif" in f[-5:]
-    )
-    assert made == 5
-    assert len(windows) > 0
+    assert segment(tmp_path / "in", parts, small_model, **options).code == 0
+    assert 0 < len(windows) <= 8
+    assert set(files_in(parts)) < set(files_in(tmp_path / "expected"))
+    assert tiffs(parts).items() < tiffs(tmp_path / "expected").items()
 
 
 def test_a_shard_whose_image_is_damaged_names_it_and_leaves_no_record(
     tmp_path: Path, images: Path, small_model: Path
 ) -> None:
-    """It counts as one row, the last of ten, so the work of the others is not touched."""
+    """It counts as one row, the last of ten."""
     shutil.copytree(images, tmp_path / "in")
     (tmp_path / "in" / "é.ome.tiff").write_bytes(b"no TIFF")
     codes = [
