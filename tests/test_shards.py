@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from conftest import noise_image, write_image, write_random_model
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from program import Ended, arguments, call, files_in
 
 from exactile.assembly import copy_part
 from exactile.bit_stability import BitStability
+from exactile.devices import choose_device, name_device
 from exactile.errors import CollectionError, OutputError
 from exactile.forward import ForwardPass
 from exactile.images import Plane
@@ -423,6 +425,21 @@ def test_the_whole_claims_what_its_weakest_part_does(tmp_path: Path, parts: Path
     assert "bit for bit" in certificate(tmp_path / "out", "é.ome.tiff")["claim"]
 
 
+def test_parts_in_windows_that_are_not_bit_stable_and_differ_are_warned_of(
+    tmp_path: Path, parts: Path
+) -> None:
+    name = "a b_t00001_z00000_y00000_x00000.ome.tif"
+    content = certificate(parts, name)
+    content["bit_stability"]["equal"] = False
+    write_certificate(parts, name, content)
+    assert "last bits may differ" not in assemble(parts, tmp_path / "same windows").log
+    content["plan"]["window"] = [64, 64]
+    write_certificate(parts, name, content)
+    ended = assemble(parts, tmp_path / "out")
+    assert ended.code == 0
+    assert "a b.ome.tif: its parts were run in windows of other sizes" in ended.log
+
+
 # What is refused
 
 
@@ -572,6 +589,20 @@ def test_a_shard_out_of_range_is_refused(tmp_path: Path, images: Path, small_mod
     assert ended.code == 2
     assert "--shard '3/3' is out of range" in ended.errors[0]
     assert not (tmp_path / "out").exists()
+
+
+def test_processes_of_torchrun_take_a_gpu_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "some GPU")
+    devices = {}
+    for rank in ("", "0", "1", "2"):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        devices[rank] = choose_device("auto").index
+        assert choose_device("cuda:1").index == 1
+    assert devices == {"": 0, "0": 0, "1": 1, "2": 0}
+    names = {name_device(torch.device("cuda", index)) for index in range(2)}
+    assert names == {"cuda (some GPU)"}  # parts made on both go together
 
 
 def test_the_environment_of_a_job_says_which_shard(

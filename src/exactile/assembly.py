@@ -8,13 +8,13 @@ is compared with its certificate before it is read. What a killed run has stored
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -91,7 +91,6 @@ def assemble_image(output: Path, parts: tuple[StoredPart, ...]) -> bool:
     if is_finished(output, identity):
         remove_leftovers(output)
         return False
-    _warn_of_other_windows(parts)
     threads = torch.get_num_threads()
     with (
         Journal(output, identity | {"the parts": _digest(parts)}) as journal,
@@ -102,6 +101,7 @@ def assemble_image(output: Path, parts: tuple[StoredPart, ...]) -> bool:
                 copy_part(stored, sink, threads)
         file = sink.assemble()
         content = certificate_of_whole(parts, file, time.monotonic() - begun)
+        _warn_of_other_windows(content)
         with written_beside(output, content):
             sink.close()
     return True
@@ -150,17 +150,15 @@ def _check_versions(images: dict[str, tuple[StoredPart, ...]]) -> None:
             )
 
 
-def _warn_of_other_windows(parts: tuple[StoredPart, ...]) -> None:
+def _warn_of_other_windows(content: Mapping[str, Any]) -> None:
     """Say that the bits may differ from those of one run, where they may."""
-    plans = {json.dumps([p.certificate["plan"]["window"], p.certificate["engine"]]) for p in parts}
-    unstable = [p for p in parts if not p.certificate["bit_stability"]["equal"]]
-    if unstable and len(plans) > 1:
+    ways = {(part["engine"], *part["window"]) for part in content["parts"]}
+    if len(ways) > 1 and not content["bit_stability"]["equal"]:
         logger.warning(
-            "%s: its parts were run in other windows or on other engines, and %s is not bit-stable:"
-            " the last bits may differ from those of a run without shards; give --tileSize and "
-            "--engine to the shards",
-            parts[0].output,
-            unstable[0].path.name,
+            "%s: its parts were run in windows of other sizes, or on other engines, that are not "
+            "all bit-stable: last bits may differ from those of a run without shards; give "
+            "--tileSize and --engine to the shards",
+            content["output"],
         )
 
 

@@ -27,7 +27,7 @@ def certificate_of_whole(
     It has the form of one of a run without shards, and under `parts` what each part was. `seconds`
     are those of putting it together; those of the parts are added up by stage.
     """
-    contents = [stored.certificate for stored in parts]
+    contents = [stored.certificate() for stored in parts]
     first = contents[0]
     stability = reduce(weaker, (stability_of(each["bit_stability"]) for each in contents))
     verification = _all_verified(each["verification"] for each in contents)
@@ -48,7 +48,7 @@ def certificate_of_whole(
         "seconds": {stage: round(value, 3) for stage, value in spent.items()}
         | {"assembly": round(seconds, 3)},
         "part": None,
-        "parts": [_described(stored) for stored in parts],
+        "parts": [_described(each) for each in contents],
     }
 
 
@@ -81,17 +81,15 @@ def _joined(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: value for record in records for name, value in record.items()}
 
 
-def _described(stored: StoredPart) -> dict[str, Any]:
-    content = stored.certificate
-    part = {
-        name: value for name, value in content["part"].items() if name not in ("output", "image")
-    }
+def _described(content: Mapping[str, Any]) -> dict[str, Any]:
+    part = content["part"]
     return {
-        "name": stored.path.name,
-        "sha256": stored.file.sha256,
-        **part,
+        "name": content["output"],
+        "sha256": content["file"]["sha256"],
+        **{name: part[name] for name in ("t", "z", "rows")},
         "shard": content["settings"]["shard"],
         "device": content["device"],
+        "engine": content["engine"],
         "window": content["plan"]["window"],
         "claim": content["claim"],
     }

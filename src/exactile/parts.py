@@ -58,8 +58,14 @@ class StoredPart:
     """What its file held when it was written."""
     identity: dict[str, Any]
     """All that its bits depend on."""
-    certificate: dict[str, Any]
-    """All that its certificate says."""
+    normalization: dict[str, Any]
+    """The steps of the normalisation with the numbers of its plane, by plane."""
+    certificate_file: Path
+    """Where its certificate lies."""
+
+    def certificate(self) -> dict[str, Any]:
+        """Return all that its certificate says; parts may be many, so it is not kept."""
+        return _load(self.certificate_file)
 
     @property
     def identity_of_whole(self) -> dict[str, Any]:
@@ -171,7 +177,7 @@ def _read(roots: Iterable[Path], name: str, index: int) -> StoredPart:
     if found is None:
         raise AssemblyError(f"{path}: its certificate is missing; copy it to {paths[0]}")
     try:
-        content = json.loads(found.read_bytes())
+        content = _load(found)
         record = content["part"]
         part = Part(name, Plane(record["t"], record["z"]), Interval(*record["rows"]), index)
         image = image_from_record(record["image"])
@@ -182,7 +188,8 @@ def _read(roots: Iterable[Path], name: str, index: int) -> StoredPart:
             image=image,
             file=FileDigest(**content["file"]),
             identity=dict(content["identity"]),
-            certificate=content,
+            normalization=dict(content["input"]["normalization"]),
+            certificate_file=found,
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise AssemblyError(
@@ -194,6 +201,11 @@ def _read(roots: Iterable[Path], name: str, index: int) -> StoredPart:
             f"duplicate, or was renamed; run shard {index} again"
         )
     return stored
+
+
+def _load(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_bytes())
+    return content
 
 
 def _check_facts(parts: Iterable[StoredPart]) -> None:
@@ -221,7 +233,7 @@ def _in_order(parts: list[StoredPart]) -> tuple[StoredPart, ...]:
                 f"{first.image.dimensions} {first.image.dtype}, it is of one of "
                 f"{stored.image.dimensions} {stored.image.dtype}, or of other metadata"
             )
-        for plane, record in stored.certificate["input"]["normalization"].items():
+        for plane, record in stored.normalization.items():
             other, known = steps.setdefault(plane, (stored, record))
             if record != known:
                 raise AssemblyError(
