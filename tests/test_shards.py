@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,14 +17,14 @@ import torch
 from conftest import noise_image, write_image, write_random_model
 from hypothesis import given
 from hypothesis import strategies as st
-from program import Ended, arguments, call, files_in
+from program import Ended, arguments, call, files_in, finish, start
 
 from exactile.assembly import copy_part
 from exactile.bit_stability import BitStability
 from exactile.devices import choose_device, name_device
 from exactile.errors import CollectionError, OutputError
 from exactile.forward import ForwardPass
-from exactile.images import Plane
+from exactile.images import Plane, open_source, read_sizes
 from exactile.images.digest import FileDigest
 from exactile.parts import StoredPart
 from exactile.shard import Shard
@@ -150,6 +152,12 @@ def test_a_row_belongs_to_the_shard_whose_part_has_it(total: int, count: int) ->
 def test_parts_of_two_images_never_have_one_name() -> None:
     with pytest.raises(CollectionError, match=r"a\.ome\.tif and of a_t00000_z00000\.ome"):
         split([Extent("a.ome.tif", 1, 2, 1), Extent("a_t00000_z00000.ome.tif", 1, 1, 1)], 2)
+
+
+def test_sizes_are_those_of_the_source(images: Path) -> None:
+    for path in images.iterdir():
+        with open_source(path) as source:
+            assert read_sizes(path) == (source.size_t, source.size_z, *source.shape)
 
 
 # The same bytes
@@ -287,6 +295,26 @@ def test_a_killed_shard_goes_on_and_leaves_no_record_until_it_is_done(
     assert 0 < len(windows) <= 8
     assert set(files_in(parts)) < set(files_in(tmp_path / "expected"))
     assert tiffs(parts).items() < tiffs(tmp_path / "expected").items()
+
+
+@pytest.mark.slow
+def test_workers_at_the_same_time_share_a_folder_and_one_may_be_killed(
+    tmp_path: Path, images: Path, small_model: Path, whole: Callable[..., Path]
+) -> None:
+    options = {"model": small_model, "tileSize": TILE, "filePattern": r".*\.ome\.tiff?"}
+    words = [
+        arguments(images, tmp_path / "parts", shard=f"{index}/3", **options) for index in range(3)
+    ]
+    workers = [start(each) for each in words]
+    while workers[0].poll() is None and not list((tmp_path / "parts").glob(".exactile/*/page-*")):
+        time.sleep(0.01)
+    workers[0].kill()
+    assert [finish(worker).code for worker in workers] == [-signal.SIGKILL, 0, 0]
+    assert "shard 0/3 left no record" in refused(tmp_path / "parts")
+    assert finish(start(words[0])).code == 0
+    assert assemble(tmp_path / "parts", tmp_path / "out").code == 0
+    assert tiffs(tmp_path / "out") == tiffs(whole())
+    assert not (tmp_path / "parts" / ".exactile").exists()
 
 
 def test_a_shard_whose_image_is_damaged_names_it_and_leaves_no_record(

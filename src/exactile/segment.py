@@ -8,7 +8,7 @@ makes parts of images; each part is a file with a certificate of its own.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -76,11 +76,12 @@ def segment_collection(settings: SegmentSettings, watcher: Watcher) -> Iterator[
 
 
 def _segment_each(job: Job, works: tuple[Work, ...], watcher: Watcher) -> Iterator[ImageResult]:
+    digest = lru_cache(maxsize=1)(digest_of)  # parts of an image come one after another
     for work in works:
         begun = time.monotonic()
         path, name = work.path, work.path.name if work.part is None else work.part.name
         try:
-            certificate = segment_image(job, work, watcher)
+            certificate = segment_image(job, work, watcher, digest)
         except (ExactileError, MemoryError) as error:
             text = str(error)
             if isinstance(error, MemoryError):
@@ -102,10 +103,13 @@ def _pixels_made(certificate: Certificate, part: Part | None) -> int:
     return round(pixels * (1 - resumed))
 
 
-def segment_image(job: Job, work: Work, watcher: Watcher) -> Certificate | None:
+def segment_image(
+    job: Job, work: Work, watcher: Watcher, digests: Callable[[Path], FileDigest]
+) -> Certificate | None:
     """Segment all planes of one image, or a part of it, and write the certificate.
 
-    Returns None where an earlier run has finished the image; nothing is touched then.
+    `digests` gives the digest of the image. Returns None where an earlier run has finished it;
+    nothing is touched then.
 
     Raises:
         ExactileError: if anything stands in the way; nothing is left under the final name then.
@@ -113,7 +117,7 @@ def segment_image(job: Job, work: Work, watcher: Watcher) -> Certificate | None:
     path, output, part = work.path, work.target, work.part
     with open_source(path, job.cache_bytes, torch.get_num_threads()) as source:
         channels = choose_channels(source, job.settings.channel, job.model.channels)
-        digest = digest_of(path)
+        digest = digests(path)
         identity = identify(job, path.name, digest.sha256, part)
         resume = job.settings.resume
         if resume != "false" and is_finished(output, identity):
@@ -131,16 +135,9 @@ def digest_of(path: Path) -> FileDigest:
         ImageError: if it cannot be read.
     """
     try:
-        status = path.stat()
-        return _digest(path, status.st_size, status.st_mtime_ns)
+        return FileDigest.of(path)
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-@lru_cache(maxsize=1)
-def _digest(path: Path, size: int, changed: int) -> FileDigest:
-    """Return the digest of a file; the parts of an image, one after another, share it."""
-    return FileDigest.of(path)
 
 
 def choose_channels(source: Source, wanted: tuple[int, ...] | None, needed: int) -> tuple[int, ...]:

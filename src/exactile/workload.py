@@ -9,7 +9,7 @@ from pathlib import Path
 
 from exactile.errors import ImageError
 from exactile.geometry import Locality
-from exactile.images import open_source
+from exactile.images import read_sizes
 from exactile.shard import Shard
 from exactile.shard_files import ShardRecord, forget_shard, write_vectors
 from exactile.sharding import Extent, Part, digest_of_split, split
@@ -82,9 +82,9 @@ def work_of_shard(
 def extent_of(path: Path, output: str, locality: Locality) -> Extent:
     """Return planes and rows of the result `output` for the image `path`; no pixel is read."""
     try:
-        with open_source(path) as source:
-            height = locality.output_shape(source.shape)[0]
-            return Extent(output, source.size_t, source.size_z, max(1, -(-height // WRITER_TILE)))
+        size_t, size_z, *shape = read_sizes(path)
     except ImageError as error:
         logger.debug("counts as one row: %s", error)
         return Extent(output, 1, 1, 1)
+    height = locality.output_shape(tuple(shape))[0]
+    return Extent(output, size_t, size_z, max(1, -(-height // WRITER_TILE)))

@@ -9,7 +9,7 @@ from exactile.images.collection import (
 )
 from exactile.images.metadata import ImageMetadata, PhysicalSize
 from exactile.images.ome_tiff_sink import OmeTiffSink
-from exactile.images.open import open_source
+from exactile.images.open import open_source, read_sizes
 from exactile.images.sink import CoverageError, OutputImage, Sink
 from exactile.images.source import Plane, Source
 
@@ -28,4 +28,5 @@ __all__ = [
     "output_name",
     "output_names",
     "part_stem",
+    "read_sizes",
 ]
