@@ -146,6 +146,7 @@ def test_options_left_blank_are_absent(folder: Path) -> None:
         "channel": None,
         "verify": 0,
         "resume": "auto",
+        "shard": None,
         "preview": False,
         "POLUS_IMG_EXT": None,
     }

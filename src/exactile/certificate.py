@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -17,9 +17,12 @@ from exactile.bit_stability import BitStability
 from exactile.engine import Agreement, EngineName
 from exactile.errors import OutputError
 from exactile.geometry import Locality
+from exactile.images import OutputImage
 from exactile.images.digest import FileDigest
+from exactile.images.image_record import image_to_record
 from exactile.locality.poison import Proof
 from exactile.processing import Pointwise
+from exactile.sharding import Part
 from exactile.verification import Verification
 
 FOLDER = "certificates"
@@ -130,6 +133,28 @@ class PlanRecord:
 
 
 @dataclass(frozen=True)
+class PartRecord:
+    """What the output is a part of, where it is not the whole image."""
+
+    output: str
+    """Name of the whole."""
+    t: int
+    """Time point of its plane, from 0."""
+    z: int
+    """Position of its plane in the stack, from 0."""
+    rows: tuple[int, int]
+    """Rows of writer tiles in the plane: the first, and the one after the last."""
+    image: dict[str, Any]
+    """Shape, type and metadata of the whole."""
+
+    @classmethod
+    def of(cls, part: Part, output: str, whole: OutputImage) -> PartRecord:
+        """Return the record of `part` of the image `whole`, which will have the name `output`."""
+        rows = (part.rows.start, part.rows.stop)
+        return cls(output, part.plane.t, part.plane.z, rows, image_to_record(whole))
+
+
+@dataclass(frozen=True)
 class Certificate:
     """Everything needed to repeat the run, and what its exactness rests on."""
 
@@ -153,32 +178,42 @@ class Certificate:
     claim: str
     """What the result may be said to be, in one sentence; never more than was checked."""
     seconds: dict[str, float]
+    part: PartRecord | None = None
+    """What the output is a part of; None where it is a whole image."""
 
     @contextmanager
     def beside(self, out_dir: Path) -> Iterator[None]:
-        """Write the certificate as JSON into its sub-folder of `out_dir`, around the last step.
-
-        The body gives the image its name. It runs when the certificate is on disk, and only after
-        it does the certificate get its own: an error leaves neither without the other.
-
-        Raises:
-            OutputError: if it cannot be written; the body has not run then.
-        """
-        path = certificate_path(out_dir / self.output)
-        partial = path.with_name(path.name + ".partial")
+        """Write the certificate beside its image; see `written_beside`."""
         versions = {name: version(name) for name in RECORDED_VERSIONS}
         machine = {"machine": platform.machine(), "python": platform.python_version()}
-        text = json.dumps(asdict(self) | {"versions": versions | machine}, indent=2, default=_plain)
-        try:
-            with _named_errors(path):
-                path.parent.mkdir(exist_ok=True)
-                partial.write_text(text + "\n", encoding="utf-8")
+        content = asdict(self) | {"versions": versions | machine}
+        with written_beside(out_dir / self.output, content):
             yield
-            with _named_errors(path):
-                partial.replace(path)
-        finally:
-            with suppress(OSError):
-                partial.unlink()
+
+
+@contextmanager
+def written_beside(output: Path, content: Mapping[str, Any]) -> Iterator[None]:
+    """Write the certificate of `output` as JSON into its sub-folder, around the last step.
+
+    The body gives the image its name. It runs when the certificate is on disk, and only after
+    it does the certificate get its own: an error leaves neither without the other.
+
+    Raises:
+        OutputError: if it cannot be written; the body has not run then.
+    """
+    path = certificate_path(output)
+    partial = path.with_name(path.name + ".partial")
+    text = json.dumps(content, indent=2, default=_plain)
+    try:
+        with _named_errors(path):
+            path.parent.mkdir(exist_ok=True)
+            partial.write_text(text + "\n", encoding="utf-8")
+        yield
+        with _named_errors(path):
+            partial.replace(path)
+    finally:
+        with suppress(OSError):
+            partial.unlink()
 
 
 def certificate_path(output: Path) -> Path:

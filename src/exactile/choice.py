@@ -19,7 +19,7 @@ from math import prod
 
 from exactile.bit_stability import other_shape
 from exactile.errors import PlanError
-from exactile.geometry import Locality
+from exactile.geometry import Box, Locality
 from exactile.memory.cost import PassCost
 from exactile.memory.size import format_size
 from exactile.tiling import STABLE_COARSEST_SIDE, Plan, axis_plans, require_output
@@ -55,11 +55,13 @@ class Choice:
     """The window is one whose bits are expected not to depend on its size."""
     checked_pixels: int
     """Pixels of the two windows that the check of bit-stability runs beforehand."""
+    passes: int
+    """Forward passes over a plane, or over the part of one that is made."""
 
     def sentence(self) -> str:
         """Return the choice in words."""
         tiling = self.tiling
-        windows = "1 window" if tiling.count == 1 else f"{tiling.count:,} windows"
+        windows = "1 window" if self.passes == 1 else f"{self.passes:,} windows"
         text = (
             f"{windows} of {_sides(tiling.window)} px for zones of {_sides(tiling.zone)}: "
             f"{tiling.computed_ratio:.2f} computed pixels for each pixel, at most "
@@ -76,8 +78,11 @@ def choose_plan(
     buffers: Buffers,
     *,
     verified: bool = False,
+    part: Box | None = None,
 ) -> Choice:
     """Return the best plan for an image of `shape` that takes at most `budget_bytes`.
+
+    Where only a `part` of the output is made, the best is the one with which that takes least.
 
     Bytes include what the check of bit-stability needs for its second window and, where zones are
     `verified`, what their larger windows need.
@@ -95,7 +100,7 @@ def choose_plan(
     ]
     # A pass alone is quickly judged, and most plans for large images are too large by far.
     small = [tiling for tiling in plans if cost.bytes(tiling.window) <= budget_bytes]
-    choices = [weigh(tiling, cost, buffers, verified=verified) for tiling in small]
+    choices = [weigh(tiling, cost, buffers, verified=verified, part=part) for tiling in small]
     fitting = [choice for choice in choices if choice.memory_bytes <= budget_bytes]
     if not fitting:
         least = min(
@@ -109,8 +114,16 @@ def choose_plan(
     return _best(stable)
 
 
-def weigh(tiling: Plan, cost: PassCost, buffers: Buffers, *, verified: bool = False) -> Choice:
-    """Return what `tiling` takes."""
+def weigh(
+    tiling: Plan,
+    cost: PassCost,
+    buffers: Buffers,
+    *,
+    verified: bool = False,
+    part: Box | None = None,
+) -> Choice:
+    """Return what `tiling` takes, for the whole output or a `part` of it."""
+    count = tiling.count if part is None else tiling.count_over(part)
     checked = [] if tiling.count == 1 else [other_shape(tiling)]
     others = [*checked, *([_verified_shape(tiling)] if verified else [])]
     # One after the other: an engine gives back what a window took before one of another shape.
@@ -119,9 +132,10 @@ def weigh(tiling: Plan, cost: PassCost, buffers: Buffers, *, verified: bool = Fa
     return Choice(
         tiling,
         passes + buffers(tiling.window, tiling.zone),
-        None if seconds is None else tiling.count * seconds,
+        None if seconds is None else count * seconds,
         tiling.count == 1 or tiling.coarsest >= STABLE_COARSEST_SIDE ** len(tiling.axes),
         sum(prod(tiling.window) + prod(other) for other in checked),
+        count,
     )
 
 
@@ -134,7 +148,7 @@ def format_seconds(seconds: float) -> str:
 
 def _rank(choice: Choice) -> int:
     tiling = choice.tiling
-    passes = tiling.count * (prod(tiling.window) + PASS_PIXELS)
+    passes = choice.passes * (prod(tiling.window) + PASS_PIXELS)
     return passes + choice.checked_pixels + FRESH_PASSES * prod(tiling.window)
 
 

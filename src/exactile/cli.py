@@ -161,6 +161,14 @@ def segment(
             "all matches; default auto.",
         ),
     ] = "",
+    shard: Annotated[
+        str,
+        typer.Option(
+            "--shard",
+            help="Only the part i of n of the work, i from 0: 0/3; default all, or what the "
+            "environment says (JOB_COMPLETION_INDEX and _COUNT, RANK and WORLD_SIZE).",
+        ),
+    ] = "",
     preview: Annotated[
         bool, typer.Option("--preview", help="Only write outDir/preview.json, and stop.")
     ] = False,
@@ -172,6 +180,7 @@ def segment(
     from exactile.report.summary import conclude
     from exactile.segment import segment_collection
     from exactile.settings import SegmentSettings
+    from exactile.shard import shard_from
 
     given = {
         "inpDir": inp_dir,
@@ -188,6 +197,7 @@ def segment(
         "channel": channel,
         "verify": verify,
         "resume": resume,
+        "shard": shard_from(shard, os.environ),
         "preview": preview,
         "POLUS_IMG_EXT": os.environ.get("POLUS_IMG_EXT", ""),
     }
@@ -199,6 +209,25 @@ def segment(
     with make_watcher(Console(stderr=True)) as watcher:
         complete = conclude(segment_collection(settings, watcher))
     if not complete:
+        raise typer.Exit(1)
+
+
+@app.command()
+def assemble(
+    inp_dir: Annotated[
+        str, typer.Option("--inpDir", help="Folder of the parts: the outDir of all shards.")
+    ],
+    out_dir: Annotated[
+        str, typer.Option("--outDir", help="Folder for the whole images; made if it is missing.")
+    ],
+) -> None:
+    """Put the parts that `segment --shard` wrote together: the bytes of a run without shards."""
+    from exactile.assembly import assemble_collection
+    from exactile.devices import limit_threads
+    from exactile.report.summary import conclude_assembly
+
+    limit_threads(os.environ.get("NUM_THREADS"))
+    if not conclude_assembly(assemble_collection(Path(inp_dir), Path(out_dir))):
         raise typer.Exit(1)
 
 

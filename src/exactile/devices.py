@@ -15,19 +15,33 @@ MOST_THREADS = 1024
 def choose_device(name: str) -> torch.device:
     """Return the device called `name`: auto, cpu, cuda, or cuda:N.
 
+    Where torchrun started several processes on this machine, which LOCAL_RANK numbers, auto and
+    cuda give each a GPU of its own, in turn if there are fewer.
+
     Raises:
         SettingsError: if there is no such device here.
     """
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and available == 0):
         return torch.device("cpu")
-    index = int(name.partition(":")[2] or 0)
+    _, chosen, number = name.partition(":")
+    index = int(number) if chosen else _local_rank() % max(available, 1)
     if index >= available:
         found = f"{available} CUDA devices" if available else "no CUDA device"
         raise SettingsError(
             f"--device {name}: this machine has {found}; use --device auto to take what there is"
         )
     return torch.device("cuda", index)
+
+
+def _local_rank() -> int:
+    text = os.environ.get("LOCAL_RANK", "").strip() or "0"
+    if not text.isdecimal():
+        raise SettingsError(
+            f"LOCAL_RANK={text}: is not the number of a process on this machine, from 0; unset it, "
+            "or give --device cuda:N"
+        )
+    return int(text)
 
 
 def limit_threads(value: str | None) -> None:
@@ -49,7 +63,10 @@ def limit_threads(value: str | None) -> None:
 
 
 def name_device(device: torch.device) -> str:
-    """Return the name of `device`, for people; it is the same at every run on one machine."""
+    """Return the name of `device`, for people; it is the same at every run on one machine.
+
+    GPUs of one kind have one name, whatever their numbers: they give the same bits.
+    """
     if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
+        return f"cuda ({torch.cuda.get_device_name(device)})"
     return f"cpu ({torch.get_num_threads()} threads)"

@@ -19,10 +19,21 @@ import torch
 from exactile.certificate import RECORDED_VERSIONS
 from exactile.job import Job
 from exactile.normalization import describe
+from exactile.sharding import Part
+
+THE_PART = "the part"
+"""The fact in which the parts of an image differ, and which a whole image does not have."""
+
+OF_THE_IMAGE = ("the image's name", "the image", THE_PART)
+"""The facts in which the images of one run may differ."""
 
 
-def identify(job: Job, name: str, sha256: str) -> dict[str, Any]:
-    """Return the facts for an image file of this name and digest; all values are plain texts."""
+def identify(job: Job, name: str, sha256: str, part: Part | None = None) -> dict[str, Any]:
+    """Return the facts for an image file of this name and digest; all values are plain texts.
+
+    Of a `part` they are the image's, and which one it is. How many shards there are is not among
+    them: the same rows have the same bits in every split.
+    """
     settings, model = job.settings, job.model
     channels = settings.channel
     facts = {
@@ -40,7 +51,8 @@ def identify(job: Job, name: str, sha256: str) -> dict[str, Any]:
         "the engine": job.describe_engines(),
         "the CPU": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
     }
-    return facts | {f"the version of {each}": version(each) for each in RECORDED_VERSIONS}
+    facts |= {f"the version of {each}": version(each) for each in RECORDED_VERSIONS}
+    return facts if part is None else facts | {THE_PART: str(part)}
 
 
 def _digest(value: object) -> str:

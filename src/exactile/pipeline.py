@@ -92,12 +92,13 @@ def segment_plane(
     image: NormalizedPlane,
     tiling: Plan,
     zones: Iterable[Box],
+    kept: Box,
     run: ForwardPass,
     sink: Sink,
     advance: Callable[[int], None],
     verifier: Verifier,
 ) -> Shortage | None:
-    """Write `zones` of the plane to `sink`, and tell `advance` how many pixels were written.
+    """Write what `zones` have in `kept` to `sink`, and tell `advance` how many pixels that are.
 
     Each zone must be one of `tiling`, or a part of one. If there is not enough memory to read a
     window or to run it, what was computed until then is written, and the rest is returned.
@@ -108,8 +109,8 @@ def segment_plane(
         OutputError: if the sink cannot be written.
         VerificationError: if a zone comes out otherwise in a larger window, though it must not.
     """
-    whole = Box.of_shape(tiling.output_shape)
-    tiles = [tiling.tile(zone).cut_to(whole) for zone in zones]
+    # Cut after the window was found: a part of the image is run in the windows of the whole.
+    tiles = [tiling.tile(zone).cut_to(kept) for zone in zones]
 
     def write_zone(running: Running) -> None:
         tile, pixels = running.work.tile, running.result()

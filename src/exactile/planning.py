@@ -15,6 +15,7 @@ from exactile.choice import Choice, choose_plan, weigh
 from exactile.engine import Engine
 from exactile.errors import PlanError
 from exactile.finishing import label_dtype
+from exactile.geometry import Box
 from exactile.images import Source
 from exactile.job import Job
 from exactile.memory.buffers import Buffers
@@ -31,9 +32,16 @@ before anything is measured."""
 
 
 def plan_image(
-    job: Job, engine: Engine, source: Source, channels: int, noted: Mapping[str, Any]
+    job: Job,
+    engine: Engine,
+    source: Source,
+    channels: int,
+    noted: Mapping[str, Any],
+    part: Box | None,
 ) -> Plan:
     """Return the plan for `source` on `engine`; `noted` is what an earlier run noted, or {}.
+
+    Where only a `part` of the output is made, it is the best for that part.
 
     Raises:
         PlanError: if the image is too small for the network, or no plan fits the memory.
@@ -43,7 +51,7 @@ def plan_image(
             return _as_noted(job, engine, source, channels, noted)
         if job.settings.tile_size != "auto":
             return plan(source.shape, job.model.locality, job.settings.tile_size)
-        choice = _choose(job, engine, source, channels)
+        choice = _choose(job, engine, source, channels, part)
     except PlanError as error:
         raise PlanError(f"{source.path}: {error}") from error
     logger.info("%s: %s, of %s", source.path.name, choice.sentence(), job.budget.sentence())
@@ -96,7 +104,7 @@ def _within_budget(job: Job, engine: Engine, source: Source, channels: int, tili
     return less
 
 
-def _choose(job: Job, engine: Engine, source: Source, channels: int) -> Choice:
+def _choose(job: Job, engine: Engine, source: Source, channels: int, part: Box | None) -> Choice:
     settings, model = job.settings, job.model
     buffers, verified = _buffers(job, engine, source, channels), settings.verify > 0
     estimate = estimate_cost(engine.network, model.locality, channels)
@@ -110,7 +118,13 @@ def _choose(job: Job, engine: Engine, source: Source, channels: int) -> Choice:
                 return choice
     cost = job.cost(engine)
     return choose_plan(
-        source.shape, model.locality, cost, job.budget.bytes, buffers, verified=verified
+        source.shape,
+        model.locality,
+        cost,
+        job.budget.bytes,
+        buffers,
+        verified=verified,
+        part=part,
     )
 
 

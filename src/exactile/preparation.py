@@ -17,6 +17,7 @@ import torch
 
 from exactile.bit_stability import BitStability
 from exactile.engine import Engine
+from exactile.geometry import Box
 from exactile.images import Source
 from exactile.job import Job
 from exactile.memory.cost import Releasing
@@ -43,8 +44,17 @@ class Preparation:
         return {"engine": self.engine.name, "window": tiling.window, "zone": tiling.zone}
 
 
-def prepare(job: Job, source: Source, channels: int, noted: Mapping[str, Any]) -> Preparation:
+def prepare(
+    job: Job,
+    source: Source,
+    channels: int,
+    noted: Mapping[str, Any],
+    part: Box | None = None,
+) -> Preparation:
     """Return how the image of `source` is run; `noted` is what an earlier run of it noted, or {}.
+
+    Windows for a `part` of the output may be others than for the whole: the bits are the same where
+    both are bit-stable. Where they are not, the part is run in the windows of the whole.
 
     Raises:
         PlanError: if the image is too small for the network, or no plan fits the memory.
@@ -55,12 +65,14 @@ def prepare(job: Job, source: Source, channels: int, noted: Mapping[str, Any]) -
     for engine in job.engines:
         if engine.name != noted.get("engine", engine.name):
             continue
-        tiling = plan_image(job, engine, source, channels, noted)
+        tiling = plan_image(job, engine, source, channels, noted, part)
         prepared.append(checked(job, engine, tiling, source.path))
         if prepared[-1].stability.equal:
             break
         logger.warning("%s: %s", engine.describe(), prepared[-1].stability.sentence())
     best = prepared[-1] if prepared[-1].stability.equal else prepared[0]
+    if part is not None and not noted and not best.stability.equal:
+        return prepare(job, source, channels, noted)
     if best.stability.equal:
         logger.info("%s: %s", best.engine.describe(), best.stability.sentence())
     return best

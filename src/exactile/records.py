@@ -14,6 +14,7 @@ from exactile.certificate import (
     Certificate,
     InputRecord,
     ModelRecord,
+    PartRecord,
     PlanRecord,
     StepRecord,
     claim,
@@ -101,6 +102,7 @@ def certify(
     account: Account,
     verification: Verification | None,
     seconds: Mapping[str, float],
+    part: PartRecord | None = None,
 ) -> Certificate:
     """Return the certificate of the output `name`, which holds `file`."""
     model, engine, tiling = job.model, account.at_hand.engine, account.at_hand.tiling
@@ -140,4 +142,5 @@ def certify(
         verification=verification,
         claim=claim(job.settings.precision, account.stability, verification),
         seconds={name: round(value, 3) for name, value in seconds.items()},
+        part=part,
     )

@@ -1,14 +1,16 @@
 """The main job: a collection in, a collection out, and a certificate for each image.
 
 For the run: the model, its locality traced from the operators and proven on the weights. For every
-image: is it finished, or was it begun? Then what is left of it (`exactile.segmentation`).
+image: is it finished, or was it begun? Then what is left of it (`exactile.segmentation`). A shard
+makes parts of images; each part is a file with a certificate of its own.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 
@@ -26,6 +28,8 @@ from exactile.outputs import check_folder, make_folder, plan_outputs
 from exactile.report.progress import Watcher
 from exactile.segmentation import Segmentation
 from exactile.settings import SegmentSettings
+from exactile.sharding import Part
+from exactile.workload import Work, whole_images, work_of_shard
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class ImageResult:
     """None where the image failed, or was finished before."""
     error: str
     """Empty, or why the image failed."""
+    name: str
+    """Name of the image, or of the part of its result that was to be made."""
 
     @property
     def finished_before(self) -> bool:
@@ -58,45 +64,69 @@ def segment_collection(settings: SegmentSettings, watcher: Watcher) -> Iterator[
     check_folder(settings.out_dir)
     job = make_job(settings)
     make_folder(settings.out_dir)
-    for path, output in outputs.items():
+    if settings.shard is None:
+        yield from _segment_each(job, whole_images(outputs), watcher)
+        return
+    shard = work_of_shard(outputs, job.model.locality, settings.shard, settings.out_dir)
+    failed = False
+    for result in _segment_each(job, shard.works, watcher):
+        failed = failed or bool(result.error)
+        yield result
+    if not failed:
+        shard.record.write(settings.out_dir)
+
+
+def _segment_each(job: Job, works: tuple[Work, ...], watcher: Watcher) -> Iterator[ImageResult]:
+    digest = lru_cache(maxsize=1)(digest_of)  # parts of an image come one after another
+    for work in works:
         begun = time.monotonic()
+        path, name = work.path, work.path.name if work.part is None else work.part.name
         try:
-            certificate = segment_image(job, path, output, watcher)
+            certificate = segment_image(job, work, watcher, digest)
         except (ExactileError, MemoryError) as error:
             text = str(error)
             if isinstance(error, MemoryError):
                 text = f"{path}: memory ran out ({error}); use a smaller --tileSize"
             text = "; ".join([text, *getattr(error, "__notes__", ())])
-            yield ImageResult(path, 0, time.monotonic() - begun, None, text)
+            yield ImageResult(path, 0, time.monotonic() - begun, None, text, name)
             continue
-        pixels = 0 if certificate is None else _pixels_made(certificate)
-        yield ImageResult(path, pixels, time.monotonic() - begun, certificate, "")
+        pixels = 0 if certificate is None else _pixels_made(certificate, work.part)
+        yield ImageResult(path, pixels, time.monotonic() - begun, certificate, "", name)
 
 
-def _pixels_made(certificate: Certificate) -> int:
+def _pixels_made(certificate: Certificate, part: Part | None) -> int:
     sizes, plan = certificate.input.dimensions, certificate.plan
     resumed = plan.zones_resumed / (plan.zones_run + plan.zones_resumed)
-    return round(prod(sizes[axis] for axis in "TZYX") * (1 - resumed))
+    pixels = prod(sizes[axis] for axis in "TZYX")
+    if part is not None:
+        made = part.region(plan.output_shape).size
+        pixels = pixels * made // (sizes["T"] * sizes["Z"] * prod(plan.output_shape))
+    return round(pixels * (1 - resumed))
 
 
-def segment_image(job: Job, path: Path, output: Path, watcher: Watcher) -> Certificate | None:
-    """Segment all planes of one image into `output`, and write its certificate.
+def segment_image(
+    job: Job, work: Work, watcher: Watcher, digests: Callable[[Path], FileDigest]
+) -> Certificate | None:
+    """Segment all planes of one image, or a part of it, and write the certificate.
 
-    Returns None where an earlier run has finished the image; nothing is touched then.
+    `digests` gives the digest of the image. Returns None where an earlier run has finished it;
+    nothing is touched then.
 
     Raises:
         ExactileError: if anything stands in the way; nothing is left under the final name then.
     """
+    path, output, part = work.path, work.target, work.part
     with open_source(path, job.cache_bytes, torch.get_num_threads()) as source:
         channels = choose_channels(source, job.settings.channel, job.model.channels)
-        digest = digest_of(path)
-        identity = identify(job, path.name, digest.sha256)
+        digest = digests(path)
+        identity = identify(job, path.name, digest.sha256, part)
         resume = job.settings.resume
         if resume != "false" and is_finished(output, identity):
             remove_leftovers(output)
             return None
         with Journal(output, identity, resume) as journal:
-            return Segmentation(job, source, channels, journal).run(output, watcher, digest)
+            segmentation = Segmentation(job, source, channels, journal, part)
+            return segmentation.run(output, watcher, digest, work.output.name)
 
 
 def digest_of(path: Path) -> FileDigest:

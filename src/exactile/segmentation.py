@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from exactile.bit_stability import BitStability
-from exactile.certificate import Certificate, StepRecord
+from exactile.certificate import Certificate, PartRecord, StepRecord
 from exactile.errors import ImageError
 from exactile.forward import ForwardPass
 from exactile.geometry import Box
-from exactile.images import OmeTiffSink, Plane, Source
+from exactile.images import OmeTiffSink, Plane, Sink, Source
 from exactile.images.digest import FileDigest
 from exactile.images.journal import Journal
+from exactile.images.part_sink import PartSink
 from exactile.job import Job
 from exactile.normalization import fit
 from exactile.pipeline import NormalizedPlane, segment_plane
@@ -29,6 +30,7 @@ from exactile.preparation import prepare, shrunk
 from exactile.processing import Pointwise
 from exactile.records import Account, certify, describe_output, input_record
 from exactile.report.progress import Watcher
+from exactile.sharding import Part
 from exactile.shortage import cut
 from exactile.traversal import in_bands, useful_cache_bytes
 from exactile.verification import VerificationError, Verifier, choose_zones
@@ -40,11 +42,17 @@ class Segmentation:
     """One image on its way through the network into a file."""
 
     def __init__(
-        self, job: Job, source: Source, channels: tuple[int, ...], journal: Journal
+        self,
+        job: Job,
+        source: Source,
+        channels: tuple[int, ...],
+        journal: Journal,
+        part: Part | None = None,
     ) -> None:
-        """Plan the image, as an earlier run did if the journal says so.
+        """Plan the image, or the `part` of it, as an earlier run did if the journal says so.
 
         Raises:
+            ImageError: if the image has nothing of the part.
             PlanError, ModelError, NetworkError: see `prepare`.
         """
         self.job = job
@@ -53,28 +61,40 @@ class Segmentation:
         self.journal = journal
         self.seconds: dict[str, float] = {}
         noted, before = _recorded(journal)
+        self.part = part
+        self.planes = source.planes if part is None else (part.plane,)
+        self.kept = _kept(job, source, part)
         with self._timed("check"):
-            prepared = prepare(job, source, len(channels), noted)
+            prepared = prepare(
+                job, source, len(channels), noted, None if part is None else self.kept
+            )
         source.limit_cache(useful_cache_bytes(prepared.tiling, source, len(channels)))
         self.account = Account(prepared, prepared.stability, ())
         if noted:
             earlier = [tuple(window) for window in (*before["windows"], noted["window"])]
             windows = tuple(each for each in earlier if each != prepared.tiling.window)
-            stability = weaker(prepared.stability, _stability_of(before["stability"]))
+            stability = weaker(prepared.stability, stability_of(before["stability"]))
             self.account = Account(prepared, stability, windows)
         self._note_plan()
 
-    def run(self, output: Path, watcher: Watcher, digest: FileDigest) -> Certificate:
+    def run(
+        self, output: Path, watcher: Watcher, digest: FileDigest, whole_name: str
+    ) -> Certificate:
         """Write `output` and its certificate; `digest` is that of the image.
+
+        `whole_name` is the name of the output that it is, or that it is a part of.
 
         Raises:
             ExactileError: if anything stands in the way; nothing is under the final name then, and
                 what is stored stays for a later run, unless it could not be trusted.
         """
-        image = describe_output(self.source, self.channels, self.account.at_hand.tiling, self.job)
+        whole = describe_output(self.source, self.channels, self.account.at_hand.tiling, self.job)
+        part = self.part
+        image = whole if part is None else part.image(whole)
         with OmeTiffSink(output, image, journal=self.journal) as sink:
+            target = sink if part is None else PartSink(sink, whole, part.plane, self.kept)
             try:
-                steps = self._fill(sink, watcher)
+                steps = self._fill(target, watcher)
             except (ImageError, VerificationError) as error:
                 # The next run cannot go on from here: it needs another image, or other windows.
                 if not _from_the_disk(error):
@@ -90,22 +110,24 @@ class Segmentation:
                 self.account,
                 self.verifier.result(),
                 self.seconds,
+                None if part is None else PartRecord.of(part, whole_name, whole),
             )
             with certificate.beside(output.parent):
                 sink.close()
         return certificate
 
-    def _fill(self, sink: OmeTiffSink, watcher: Watcher) -> dict[str, tuple[StepRecord, ...]]:
+    def _fill(self, sink: Sink, watcher: Watcher) -> dict[str, tuple[StepRecord, ...]]:
         """Make every zone that is not stored, and return the steps of each plane."""
         tiling = self.account.at_hand.tiling
         zones = in_bands(
-            [tile.zone for tile in tiling.tiles()], tiling, self.source, len(self.channels)
+            self._needed([tile.zone for tile in tiling.tiles()]),
+            tiling,
+            self.source,
+            len(self.channels),
         )
         left = {
-            plane: [zone for zone in zones if not sink.has(plane, zone)]
-            for plane in self.source.planes
+            plane: [zone for zone in zones if not sink.has(plane, zone)] for plane in self.planes
         }
-        whole = Box.of_shape(tiling.output_shape)
         total = len(zones) * len(left)
         count = sum(map(len, left.values()))
         self.account.zones_resumed = total - count
@@ -117,7 +139,7 @@ class Segmentation:
                 total,
             )
         watcher.begin(
-            self.source.path.name, sum((z & whole).size for each in left.values() for z in each)
+            self.source.path.name, sum((z & self.kept).size for each in left.values() for z in each)
         )
         chosen = choose_zones(count, self.job.settings.verify, self.source.path.name)
         self.verifier = Verifier(tiling, chosen, self.account.stability.equal)
@@ -126,8 +148,12 @@ class Segmentation:
             for plane, zones in left.items()
         }
 
+    def _needed(self, zones: list[Box]) -> list[Box]:
+        """Return those of `zones` that have positions in what is kept."""
+        return [zone for zone in zones if (zone & self.kept).size]
+
     def _fill_plane(
-        self, sink: OmeTiffSink, plane: Plane, zones: list[Box], watcher: Watcher
+        self, sink: Sink, plane: Plane, zones: list[Box], watcher: Watcher
     ) -> tuple[StepRecord, ...]:
         name = str(plane)
         if not zones and name in self.journal.recorded:
@@ -142,7 +168,7 @@ class Segmentation:
 
     def _make(
         self,
-        sink: OmeTiffSink,
+        sink: Sink,
         plane: Plane,
         fitted: tuple[Pointwise, ...],
         zones: list[Box],
@@ -157,12 +183,12 @@ class Segmentation:
         image = NormalizedPlane(self.source, plane, self.channels, fitted)
         job, account = self.job, self.account
         # The windows may have shrunk in an earlier plane, after the zones were listed.
-        zones = cut(zones, account.at_hand.tiling)
+        zones = self._needed(cut(zones, account.at_hand.tiling))
         while zones:
             at_hand = account.at_hand
             run = ForwardPass(at_hand.engine, job.settings.output_type, job.model.finishing)
             shortage = segment_plane(
-                image, at_hand.tiling, zones, run, sink, advance, self.verifier
+                image, at_hand.tiling, zones, self.kept, run, sink, advance, self.verifier
             )
             if shortage is None:
                 return
@@ -215,12 +241,31 @@ def _recorded(journal: Journal) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     return journal.recorded.get("plan", {}), journal.recorded.get("before", {})
 
 
+def _kept(job: Job, source: Source, part: Part | None) -> Box:
+    """Return the positions of the output that are made: all, or those of `part`.
+
+    Raises:
+        ImageError: if the image has nothing of the part.
+    """
+    shape = job.model.locality.output_shape(source.shape)
+    if part is None:
+        return Box.of_shape(shape)
+    kept = part.region(shape)
+    if part.plane not in source.planes or (0 not in shape and not kept.size):
+        raise ImageError(
+            f"{source.path}: has no {part}: the image is another one than when the work was split; "
+            "do not change images while they are segmented"
+        )
+    return kept
+
+
 def weaker(first: BitStability, second: BitStability) -> BitStability:
     """Return the one of two findings that promises less."""
     return max(first, second, key=lambda s: (not s.equal, s.largest_difference, s.compared))
 
 
-def _stability_of(record: Mapping[str, Any]) -> BitStability:
+def stability_of(record: Mapping[str, Any]) -> BitStability:
+    """Return the finding that a journal or a certificate has as `record`."""
     sides = {name: tuple(record[name]) for name in ("window", "other")}
     return BitStability(**{**record, **sides})
 

@@ -6,7 +6,15 @@ import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from exactile.engine import EngineName, Precision
@@ -17,6 +25,7 @@ from exactile.memory.size import parse_size_in_bytes
 from exactile.models.loading import BUNDLED
 from exactile.normalization import parse_normalization
 from exactile.processing import Before
+from exactile.shard import Shard, parse_shard
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
@@ -60,6 +69,9 @@ class SegmentSettings(BaseModel):
     resume: Literal["auto", "true", "false"] = "auto"
     """What an earlier run left: auto goes on with it where everything matches and else begins anew;
     true refuses where something differs; false begins anew and does all again."""
+    shard: Shard | None = None
+    """Which part of the work is this worker's, such as 0/3; each result is then parts, which
+    `exactile assemble` puts together."""
     preview: bool = False
     """Only write outDir/preview.json, the names of the results, and stop."""
     extension: str | None = Field(default=None, alias="POLUS_IMG_EXT")
@@ -104,6 +116,15 @@ class SegmentSettings(BaseModel):
     @classmethod
     def _steps_from_text(cls, value: Any) -> Any:
         return parse_normalization(value) if isinstance(value, str) else value
+
+    @field_validator("shard", mode="before")
+    @classmethod
+    def _shard_from_text(cls, value: Any) -> Any:
+        return parse_shard(value) if isinstance(value, str) else value
+
+    @field_serializer("shard")
+    def _shard_as_text(self, value: Shard | None) -> str | None:
+        return None if value is None else str(value)
 
     @field_validator("channel", mode="before")
     @classmethod

@@ -125,6 +125,13 @@ class Plan:
         """Number of forward passes."""
         return prod(-(-axis.kept // axis.zone) for axis in self.axes)
 
+    def count_over(self, part: Box) -> int:
+        """Return the number of forward passes whose zones have positions in `part`."""
+        return prod(
+            -(-side.stop // axis.zone) - side.start // axis.zone
+            for axis, side in zip(self.axes, part.axes, strict=True)
+        )
+
     @property
     def coarsest(self) -> int:
         """Pixels of the coarsest feature map of a window, all axes together."""

@@ -1,9 +1,15 @@
 """Images on disk: finding them, reading them a box at a time, writing them a box at a time."""
 
-from exactile.images.collection import DEFAULT_PATTERN, collect, output_name, output_names
+from exactile.images.collection import (
+    DEFAULT_PATTERN,
+    collect,
+    output_name,
+    output_names,
+    part_stem,
+)
 from exactile.images.metadata import ImageMetadata, PhysicalSize
 from exactile.images.ome_tiff_sink import OmeTiffSink
-from exactile.images.open import open_source
+from exactile.images.open import open_source, read_sizes
 from exactile.images.sink import CoverageError, OutputImage, Sink
 from exactile.images.source import Plane, Source
 
@@ -21,4 +27,6 @@ __all__ = [
     "open_source",
     "output_name",
     "output_names",
+    "part_stem",
+    "read_sizes",
 ]

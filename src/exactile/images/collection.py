@@ -67,6 +67,18 @@ def output_name(path: Path, extension: str | None = None) -> str:
     return path.name if path.name.endswith(_WRITABLE) else f"{stem}.ome.tif"
 
 
+def part_stem(output: str) -> tuple[str, str]:
+    """Return the name of the output without its extension, and the extension of its parts.
+
+    Parts are OME-TIFF, whatever they are put together to.
+    """
+    stem, dot, rest = output.rpartition(".ome.")
+    suffix = dot + rest
+    if suffix not in _WRITABLE:
+        return (stem if dot else output), _WRITABLE[0]
+    return stem, suffix
+
+
 def output_names(paths: tuple[Path, ...], extension: str | None = None) -> tuple[str, ...]:
     """Return the name of the output for each input, in order.
 

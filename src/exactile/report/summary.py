@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
+from exactile.assembly import Assembled
 from exactile.demo import Demonstration
 from exactile.segment import ImageResult
 
@@ -21,12 +22,12 @@ def conclude(results: Iterable[ImageResult]) -> bool:
     for result in results:
         if result.error:
             logger.error("failed: %s", result.error)
-            failed.append(result.path.name)
+            failed.append(result.name)
         elif result.finished_before:
-            logger.info("%s: already done", result.path.name)
+            logger.info("%s: already done", result.name)
             done.append(result)
         else:
-            logger.info("%s: %s", result.path.name, _speed([result]))
+            logger.info("%s: %s", result.name, _speed([result]))
             done.append(result)
     logger.info("%d of %d images done: %s", len(done), len(done) + len(failed), _speed(done))
     if failed:
@@ -35,6 +36,27 @@ def conclude(results: Iterable[ImageResult]) -> bool:
         logger.error(
             "%d of %d images failed: %s%s", len(failed), len(done) + len(failed), names, more
         )
+    return not failed
+
+
+def conclude_assembly(images: Iterable[Assembled]) -> bool:
+    """Log how each image was put together, then the whole; return whether all were."""
+    done = failed = 0
+    for image in images:
+        done, failed = done + (not image.error), failed + bool(image.error)
+        if image.error:
+            logger.error("failed: %s", image.error)
+        elif image.finished_before:
+            logger.info("%s: already done", image.name)
+        else:
+            logger.info(
+                "%s: put together from %d parts, %.1f MB in %.1f s",
+                image.name,
+                image.parts,
+                image.nbytes / 1e6,
+                image.seconds,
+            )
+    logger.info("%d of %d images put together", done, done + failed)
     return not failed
 
 

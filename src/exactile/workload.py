@@ -1,0 +1,90 @@
+"""What a run has to do: whole images, or a shard's parts of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from exactile.errors import ImageError
+from exactile.geometry import Locality
+from exactile.images import read_sizes
+from exactile.shard import Shard
+from exactile.shard_files import ShardRecord, forget_shard, write_vectors
+from exactile.sharding import Extent, Part, digest_of_split, split
+from exactile.tiling import WRITER_TILE
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One file to be made."""
+
+    path: Path
+    """The image."""
+    output: Path
+    """The result for the whole of it."""
+    part: Part | None = None
+    """What of the result is made; None for all of it."""
+
+    @property
+    def target(self) -> Path:
+        """The file that is written: the result, or the part's own."""
+        return self.output if self.part is None else self.output.parent / self.part.name
+
+
+@dataclass(frozen=True)
+class ShardWork:
+    """All that one shard has to do, and the record of it."""
+
+    works: tuple[Work, ...]
+    record: ShardRecord
+    """To be written when everything is done."""
+
+
+def whole_images(outputs: Mapping[Path, Path]) -> tuple[Work, ...]:
+    """Return the work of a run that does everything."""
+    return tuple(Work(path, output) for path, output in outputs.items())
+
+
+def work_of_shard(
+    outputs: Mapping[Path, Path], locality: Locality, shard: Shard, out_dir: Path
+) -> ShardWork:
+    """Return the work of `shard`, and write the stitching vectors of its images.
+
+    The size of every image of the collection is read. One that cannot be opened counts as one row:
+    whose shard it is, says why.
+
+    Raises:
+        CollectionError: if two parts would have one name.
+        OutputError: if the vectors cannot be written.
+    """
+    extents = [extent_of(path, output.name, locality) for path, output in outputs.items()]
+    works: list[Work] = []
+    for (path, output), parts in zip(outputs.items(), split(extents, shard.count), strict=True):
+        own = [part for part in parts if part.shard == shard.index]
+        if own:
+            write_vectors(out_dir, output.name, parts, shard)
+        works += [Work(path, output, part) for part in own]
+    forget_shard(out_dir, shard)
+    if not works:
+        rows = sum(extent.size_t * extent.size_z * extent.rows for extent in extents)
+        logger.info(
+            "shard %s has nothing to do: there are only %d rows of tiles to share", shard, rows
+        )
+    names = tuple(work.target.name for work in works)
+    record = ShardRecord(shard.index, shard.count, digest_of_split(extents, shard), names)
+    return ShardWork(tuple(works), record)
+
+
+def extent_of(path: Path, output: str, locality: Locality) -> Extent:
+    """Return planes and rows of the result `output` for the image `path`; no pixel is read."""
+    try:
+        size_t, size_z, *shape = read_sizes(path)
+    except ImageError as error:
+        logger.debug("counts as one row: %s", error)
+        return Extent(output, 1, 1, 1)
+    height = locality.output_shape(tuple(shape))[0]
+    return Extent(output, size_t, size_z, max(1, -(-height // WRITER_TILE)))
