@@ -17,7 +17,10 @@ import torch
 
 from exactile.cli import main
 
-ENVIRONMENT = ("POLUS_LOG", "POLUS_IMG_EXT", "NUM_THREADS")
+ENVIRONMENT = (
+    *("POLUS_LOG", "POLUS_IMG_EXT", "NUM_THREADS"),
+    *("JOB_COMPLETION_INDEX", "JOB_COMPLETION_COUNT", "RANK", "WORLD_SIZE"),
+)
 
 
 @dataclass(frozen=True)

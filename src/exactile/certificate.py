@@ -19,7 +19,7 @@ from exactile.errors import OutputError
 from exactile.geometry import Locality
 from exactile.images.digest import FileDigest
 from exactile.locality.poison import Proof
-from exactile.processing import Pointwise
+from exactile.processing import Before
 from exactile.verification import Verification
 
 FOLDER = "certificates"
@@ -30,13 +30,13 @@ RECORDED_VERSIONS = ("exactile", "torch", "numpy", "bfio", "tifffile", "imagecod
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One step of the normalisation, with its numbers."""
+    """One step of the normalisation, with its numbers: those measured, where it is fitted."""
 
     step: str
     numbers: dict[str, Any]
 
     @classmethod
-    def of(cls, step: Pointwise) -> StepRecord:
+    def of(cls, step: Before) -> StepRecord:
         """Return the record of `step`."""
         return cls(type(step).__name__, asdict(step))
 

@@ -56,6 +56,10 @@ class Shard:
         return f"{self.index}/{self.count}"
 
 
+ALL = Shard(0, 1)
+"""All of the work."""
+
+
 def parse_shard(text: str) -> Shard:
     """Return the shard that `text` names, such as 0/3.
 
