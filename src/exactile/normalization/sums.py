@@ -114,7 +114,10 @@ class ChannelIntegers(Gather[tuple[IntegerSums, ...]]):
 
     def decode(self, value: Any) -> tuple[IntegerSums, ...]:
         """Return the sums of each channel."""
-        return tuple(IntegerSums(*map(_integer, numbers)) for numbers in value)
+        return tuple(
+            IntegerSums(_integer(n), _integer(total), _integer(squares))
+            for n, total, squares in value
+        )
 
 
 Blocks = tuple[tuple[FloatMoments, ...], ...]

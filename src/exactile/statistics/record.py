@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import isfinite
@@ -86,12 +86,14 @@ def read_record(path: Path) -> Record:
     """
     try:
         value = json.loads(path.read_bytes())
-        found = value.get("format") if isinstance(value, Mapping) else None
+        found = value.get("format") if isinstance(value, dict) else None
         if type(found) is int and found != FORMAT:
             raise StatisticsError(
                 f"{path}: is of format {found}, and this version of exactile reads {FORMAT}; "
                 "measure again with this version"
             )
+        if not isinstance(value, dict) or value.pop("sha256", "") != _digest(value):
+            raise damaged(path)
         return _RECORD.validate_python(value)
     except OSError as error:
         raise StatisticsError(f"{path}: cannot be read ({error.strerror})") from error
@@ -100,15 +102,17 @@ def read_record(path: Path) -> Record:
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Write `record` to `path`, which has it all or is as it was.
+    """Write `record` and its digest to `path`, which has it all or is as it was.
 
     Raises:
         OutputError: if it cannot be written.
     """
     partial = path.with_name(path.name + ".partial")
+    value = asdict(record)
+    text = json.dumps(value | {"sha256": _digest(value)})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(asdict(record)) + "\n", encoding="utf-8")
+        partial.write_text(text + "\n", encoding="utf-8")
         partial.replace(path)
     except OSError as error:
         with suppress(OSError):
@@ -116,6 +120,11 @@ def write_record(path: Path, record: Record) -> None:
         raise OutputError(
             f"{path}: cannot be written ({error.strerror}); make room or permit writing in --outDir"
         ) from error
+
+
+def _digest(value: dict[str, Any]) -> str:
+    """Return the digest of what a file holds: a digit that a disk changes is as good as another."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def fitted_steps(
