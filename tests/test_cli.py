@@ -40,7 +40,7 @@ OPTIONAL = (
         "memory",
         "resume",
     ),
-    *("channel", "verify"),
+    *("channel", "verify", "statistics"),
 )
 
 
@@ -137,6 +137,7 @@ def test_options_left_blank_are_absent(folder: Path) -> None:
         "filePattern": DEFAULT_PATTERN,
         "model": str(BUNDLED),
         "normalization": None,
+        "statistics": None,
         "outputType": "labels",
         "tileSize": "auto",
         "device": "auto",

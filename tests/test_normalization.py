@@ -22,7 +22,7 @@ from exactile.geometry import Interval
 from exactile.images import Plane, open_source
 from exactile.normalization import fit, fit_array, normalize
 from exactile.normalization.blocks import LARGEST
-from exactile.normalization.sums import IntegerSums, Statistics, channel_statistics
+from exactile.normalization.sums import ChannelIntegers, IntegerSums, Statistics
 from exactile.padding import reflect
 from exactile.processing import (
     NIST_ZSCORE,
@@ -71,7 +71,8 @@ def test_extreme_values_of_a_large_block_do_not_overflow(dtype: type) -> None:
 def test_integer_sums_do_not_depend_on_the_blocks(dtype: type, step: int, seed: int) -> None:
     pixels = noise_image((2, 40, 50), seed, dtype)
     blocks = [pixels[:, i : i + step] for i in range(0, 40, step)]
-    assert channel_statistics(blocks[::-1]) == channel_statistics([pixels])
+    sums = ChannelIntegers()
+    assert sums.gather(blocks[::-1]) == sums.gather([pixels])
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])

@@ -21,7 +21,7 @@ from exactile.images import OutputImage
 from exactile.images.digest import FileDigest
 from exactile.images.image_record import image_to_record
 from exactile.locality.poison import Proof
-from exactile.processing import Pointwise
+from exactile.processing import Before
 from exactile.sharding import Part
 from exactile.verification import Verification
 
@@ -33,13 +33,13 @@ RECORDED_VERSIONS = ("exactile", "torch", "numpy", "bfio", "tifffile", "imagecod
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One step of the normalisation, with its numbers."""
+    """One step of the normalisation, with its numbers: those measured, where it is fitted."""
 
     step: str
     numbers: dict[str, Any]
 
     @classmethod
-    def of(cls, step: Pointwise) -> StepRecord:
+    def of(cls, step: Before) -> StepRecord:
         """Return the record of `step`."""
         return cls(type(step).__name__, asdict(step))
 

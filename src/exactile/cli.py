@@ -120,6 +120,13 @@ def segment(
             "scale:gain:offset; default zscore.",
         ),
     ] = "",
+    statistics: Annotated[
+        str,
+        typer.Option(
+            "--statistics",
+            help="What `exactile statistics` wrote, its --outDir; default: measure each image.",
+        ),
+    ] = "",
     output_type: Annotated[
         str, typer.Option("--outputType", help="labels, probabilities, logits; default labels.")
     ] = "",
@@ -188,6 +195,7 @@ def segment(
         "filePattern": file_pattern,
         "model": model,
         "normalization": normalization,
+        "statistics": statistics,
         "outputType": output_type,
         "tileSize": tile_size,
         "device": device,
@@ -209,6 +217,55 @@ def segment(
     with make_watcher(Console(stderr=True)) as watcher:
         complete = conclude(segment_collection(settings, watcher))
     if not complete:
+        raise typer.Exit(1)
+
+
+@app.command(name="statistics")
+def measure_statistics(
+    inp_dir: Annotated[
+        str, typer.Option("--inpDir", help="Folder of the images (or of a folder `images`).")
+    ],
+    out_dir: Annotated[
+        str, typer.Option("--outDir", help="Folder for exactile/statistics; made if missing.")
+    ],
+    file_pattern: Annotated[
+        str, typer.Option("--filePattern", help="Which files; as for segment.")
+    ] = "",
+    model: Annotated[
+        str, typer.Option("--model", help="The model that segment will run; default bundled.")
+    ] = "",
+    normalization: Annotated[
+        str, typer.Option("--normalization", help="For models that do not say; as for segment.")
+    ] = "",
+    channel: Annotated[str, typer.Option("--channel", help="As for segment.")] = "",
+    shard: Annotated[
+        str,
+        typer.Option(
+            "--shard",
+            help="Only this part of the work, such as 0/3; default all, or what the environment "
+            "says: JOB_COMPLETION_INDEX and JOB_COMPLETION_COUNT, or RANK and WORLD_SIZE.",
+        ),
+    ] = "",
+) -> None:
+    """Measure what the normalization needs of each whole image, once, for segment --statistics."""
+    from exactile.devices import limit_threads
+    from exactile.report.summary import conclude_measuring
+    from exactile.settings import SegmentSettings
+    from exactile.shard import ALL, shard_from
+    from exactile.statistics.measuring import measure_collection
+
+    given = {
+        "inpDir": inp_dir,
+        "outDir": out_dir,
+        "filePattern": file_pattern,
+        "model": model,
+        "normalization": normalization,
+        "channel": channel,
+    }
+    part = shard_from(shard, os.environ) or ALL
+    settings = SegmentSettings.from_options(given)
+    limit_threads(os.environ.get("NUM_THREADS"))
+    if not conclude_measuring(measure_collection(settings, part)):
         raise typer.Exit(1)
 
 

@@ -31,3 +31,7 @@ class PlanError(ExactileError):
 
 class OutputError(ExactileError):
     """An output that cannot be written: not permitted, or no room left."""
+
+
+class StatisticsError(ExactileError):
+    """Statistics measured before that are missing, damaged, or of something else."""

@@ -2,7 +2,8 @@
 
 Two runs with equal facts write equal bytes, so one may go on where the other stopped, and what one
 has finished need not be done again. Where the facts differ, their names say to people what does.
-Not among them is what changes no bit: folders, the device's memory, --memory, --verify, --resume.
+Not among them is what changes no bit: folders, that of --statistics too, the device's memory,
+--memory, --verify, --resume.
 """
 
 from __future__ import annotations

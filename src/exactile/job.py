@@ -24,6 +24,7 @@ from exactile.models.loading import load_model
 from exactile.models.model import PLANES, Model
 from exactile.normalization import describe
 from exactile.settings import SegmentSettings
+from exactile.statistics.folder import StatisticsFolder
 from exactile.tiling import Plan, least_tile
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ class Job:
     in which the first is not bit-stable."""
     budget: Available
     """The memory that the run may take."""
+    statistics: StatisticsFolder | None = None
+    """Where statistics of the images are, measured before; None where each image is measured."""
     checked: dict[tuple[object, ...], BitStability] = field(default_factory=dict)
     """What the check found, by engine, window and extent, so that it runs once for each."""
     costs: dict[str, PassCost] = field(default_factory=dict)
@@ -115,10 +118,11 @@ def make_job(settings: SegmentSettings) -> Job:
 
     Raises:
         ModelError: if the model cannot be loaded, has no locality, or is not for planes.
-        SettingsError: if the device or the engine is not there.
+        SettingsError: if the device, the engine or the folder of statistics is not there.
         PlanError: if the tile size leaves no zone.
     """
     device = choose_device(settings.device)
+    statistics = StatisticsFolder.given(settings.statistics) if settings.statistics else None
     model = load_model(settings.model, settings.normalization)
     if model.dimensions != PLANES:
         raise ModelError(
@@ -143,7 +147,7 @@ def make_job(settings: SegmentSettings) -> Job:
     )
     alternatives = (eager,) if settings.engine == "auto" and engine.name != "eager" else ()
     budget = memory_budget(settings.memory, device)
-    return Job(settings, model, proof, (engine, *alternatives), budget)
+    return Job(settings, model, proof, (engine, *alternatives), budget, statistics)
 
 
 def _check_tile(settings: SegmentSettings, model: Model) -> None:

@@ -24,11 +24,13 @@ from exactile.images import Source, open_source
 from exactile.images.digest import FileDigest
 from exactile.images.journal import Journal, remove_leftovers
 from exactile.job import Job, make_job
+from exactile.normalization import fit
 from exactile.outputs import check_folder, make_folder, plan_outputs
 from exactile.report.progress import Watcher
-from exactile.segmentation import Segmentation
+from exactile.segmentation import Fit, Segmentation
 from exactile.settings import SegmentSettings
 from exactile.sharding import Part
+from exactile.statistics.recorded import RecordedStatistics
 from exactile.workload import Work, whole_images, work_of_shard
 
 
@@ -124,9 +126,22 @@ def segment_image(
         if resume != "false" and is_finished(output, identity):
             remove_leftovers(output)
             return None
+        chosen = choose_fit(job, source, channels, digest)
         with Journal(output, identity, resume) as journal:
-            segmentation = Segmentation(job, source, channels, journal, part)
+            segmentation = Segmentation(job, source, channels, journal, chosen, part)
             return segmentation.run(output, watcher, digest, work.output.name)
+
+
+def choose_fit(job: Job, source: Source, channels: tuple[int, ...], digest: FileDigest) -> Fit:
+    """Return what fits the normalisation: statistics measured before, or passes over the image.
+
+    Raises:
+        StatisticsError: if those measured before are missing, or not this image's.
+    """
+    steps = job.model.before
+    if job.statistics is not None:
+        return RecordedStatistics(job.statistics, steps, source, channels, digest).fit
+    return lambda plane: fit(steps, source, plane, channels)
 
 
 def digest_of(path: Path) -> FileDigest:

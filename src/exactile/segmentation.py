@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +24,6 @@ from exactile.images.digest import FileDigest
 from exactile.images.journal import Journal
 from exactile.images.part_sink import PartSink
 from exactile.job import Job
-from exactile.normalization import fit
 from exactile.pipeline import NormalizedPlane, segment_plane
 from exactile.preparation import prepare, shrunk
 from exactile.processing import Pointwise
@@ -37,6 +36,9 @@ from exactile.verification import VerificationError, Verifier, choose_zones
 
 logger = logging.getLogger(__name__)
 
+Fit = Callable[[Plane], tuple[Pointwise, ...]]
+"""Gives the steps of the normalisation with the numbers of a plane."""
+
 
 class Segmentation:
     """One image on its way through the network into a file."""
@@ -47,9 +49,12 @@ class Segmentation:
         source: Source,
         channels: tuple[int, ...],
         journal: Journal,
+        fit: Fit,
         part: Part | None = None,
     ) -> None:
         """Plan the image, or the `part` of it, as an earlier run did if the journal says so.
+
+        `fit` gives the numbers of the normalisation for each plane.
 
         Raises:
             ImageError: if the image has nothing of the part.
@@ -59,6 +64,7 @@ class Segmentation:
         self.source = source
         self.channels = channels
         self.journal = journal
+        self.fit = fit
         self.seconds: dict[str, float] = {}
         noted, before = _recorded(journal)
         self.part = part
@@ -159,7 +165,7 @@ class Segmentation:
         if not zones and name in self.journal.recorded:
             return tuple(StepRecord(**record) for record in self.journal.recorded[name])
         with self._timed("statistics"):
-            fitted = fit(self.job.model.before, self.source, plane, self.channels)
+            fitted = self.fit(plane)
         steps = tuple(StepRecord.of(step) for step in fitted)
         self.journal.note({name: [asdict(step) for step in steps]})
         with self._timed("segmentation"):

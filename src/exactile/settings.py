@@ -50,6 +50,8 @@ class SegmentSettings(BaseModel):
     """The model: a folder with a card, a bioimage.io description, or a file of a known format."""
     normalization: tuple[Before, ...] | None = None
     """How images are normalised, for a model that does not say so itself."""
+    statistics: Path | None = None
+    """Folder of statistics that `exactile statistics` measured; else each image is measured."""
     output_type: OutputType = "labels"
     """uint8 class numbers, or float32 probabilities or logits with one channel for each class."""
     tile_size: Literal["auto"] | int = "auto"

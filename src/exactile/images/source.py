@@ -142,13 +142,15 @@ class Source(ABC):
         return pixels
 
     def read_all(
-        self, plane: Plane, channels: tuple[int, ...]
+        self, plane: Plane, channels: tuple[int, ...], rows: range | None = None
     ) -> Iterator[tuple[Box, NDArray[Any]]]:
         """Yield the chunks of a plane row by row: the place (Y, X), and fresh pixels (C, Y, X).
 
-        Each is decoded once, and the cache is passed by. Raises ImageError where one cannot be.
+        `rows` are the rows of chunks that are wanted; by default all. Each chunk is decoded once,
+        and the cache is passed by. Raises ImageError where one cannot be.
         """
-        places = list(cells_over(Box.of_shape(self.shape), self.chunk))
+        every = cells_over(Box.of_shape(self.shape), self.chunk)
+        places = [place for place in every if rows is None or place[0] in rows]
         keys = ((plane, channel, *place) for place in places for channel in channels)
         decoded = self._pool.loads(keys, self.read_chunk, lambda _: False)
         for row, column in places:

@@ -32,9 +32,10 @@ class Pixels:
     """Type of a pixel, in the machine's byte order."""
     channels: int
     count: int
-    """Pixels of each channel."""
+    """Pixels of each channel of the image."""
     blocks: Callable[[], Iterator[NDArray[Any]]]
-    """Starts a new pass: contiguous blocks (C, ...) of finite pixels; each pixel is in one."""
+    """Starts a new pass: contiguous blocks (C, ...) of finite pixels; each pixel that is
+    read is in one."""
 
     def after(self, steps: tuple[Pointwise, ...]) -> Pixels:
         """Return what `steps` make of the pixels, in float32; the pixels as they are for none.
@@ -67,15 +68,20 @@ class Pixels:
         return replace(self, channels=1, count=self.channels * self.count, blocks=blocks)
 
 
-def pixels_of_plane(source: Source, plane: Plane, channels: tuple[int, ...]) -> Pixels:
+def pixels_of_plane(
+    source: Source, plane: Plane, channels: tuple[int, ...], rows: range | None = None
+) -> Pixels:
     """Return the pixels of `channels` of one plane, in blocks (C, Y, X) along the source's chunks.
+
+    `rows` are the rows of chunks that are read, consecutive ones; by default all. The count is that
+    of the whole plane all the same.
 
     A pass over them raises ImageError where the plane cannot be read, and where pixels are NaN,
     infinite or beyond LARGEST.
     """
 
     def blocks() -> Iterator[NDArray[Any]]:
-        for box, block in source.read_all(plane, channels):
+        for box, block in source.read_all(plane, channels, rows):
             _refuse_what_is_not_finite(block, source, plane, channels, box)
             yield block
 

@@ -9,8 +9,14 @@ from numpy.typing import NDArray
 
 from exactile.images.source import Plane, Source
 from exactile.normalization.blocks import Pixels, pixels_of_array, pixels_of_plane
+from exactile.normalization.gathering import Nothing, Pass, Reader
 from exactile.normalization.percentiles import percentiles
-from exactile.normalization.sums import channel_statistics
+from exactile.normalization.sums import (
+    ChannelFloats,
+    ChannelIntegers,
+    channel_floats,
+    channel_integers,
+)
 from exactile.processing import Before, Measured, Pointwise, ScaleRange, Standardize
 
 
@@ -30,44 +36,58 @@ def fit(
             plane cannot be read.
     """
     pixels = pixels_of_plane(source, plane, channels)
-    if pixels.dtype.kind == "f" and not any(isinstance(step, Measured) for step in steps):
-        for _ in pixels.blocks():
-            pass
-    return fit_pixels(steps, pixels)
+    return fit_by(steps, pixels, lambda wanted: wanted.over(pixels))
 
 
 def fit_array(
     steps: tuple[Before, ...], pixels: NDArray[Any], chunk: tuple[int, ...] | None = None
 ) -> tuple[Pointwise, ...]:
-    """Return `steps` with the numbers measured on `pixels` (C, Y, X) in memory, taken as finite.
+    """Return `steps` with the numbers measured on finite `pixels` (C, Y, X) in memory.
 
     They are those that `fit` measures on a file of these pixels; for the z-score of floating pixels
     only if `chunk` (Y, X) is the file's, else up to rounding in float64.
     """
-    return fit_pixels(steps, pixels_of_array(pixels, chunk))
+    whole = pixels_of_array(pixels, chunk)
+    return fit_by(steps, whole, lambda wanted: wanted.over(whole))
 
 
-def fit_pixels(steps: tuple[Before, ...], pixels: Pixels) -> tuple[Pointwise, ...]:
-    """Return `steps` with the numbers measured on `pixels`."""
+def fit_by(steps: tuple[Before, ...], pixels: Pixels, read: Reader) -> tuple[Pointwise, ...]:
+    """Return `steps` with the numbers of `pixels`, about which `read` says what passes find.
+
+    The passes and their order follow from the steps, the type of the pixels, and what the passes
+    before have found. Raises what `read` raises.
+    """
+    if pixels.dtype.kind == "f" and not any(isinstance(step, Measured) for step in steps):
+        read(Pass((), False, Nothing()))
     fitted: tuple[Pointwise, ...] = ()
     for step in steps:
         if isinstance(step, Measured):
-            step = _measure(step, pixels.after(fitted))
+            step = _measure(step, fitted, pixels, read)
         fitted = (*fitted, step)
     return fitted
 
 
-def _measure(step: Measured, pixels: Pixels) -> Standardize:
-    """Return the step with the numbers of `pixels`, as the steps before it left them."""
-    if step.scope == "image":
+def _measure(
+    step: Measured, before: tuple[Pointwise, ...], pixels: Pixels, read: Reader
+) -> Standardize:
+    """Return the step with the numbers of `pixels`, as the steps `before` it left them."""
+    together = step.scope == "image"
+    pixels = pixels.after(before)
+    if together:
         pixels = pixels.together()
     if isinstance(step, ScaleRange):
-        pairs = percentiles(pixels, (step.low, step.high))
+        pairs = percentiles(
+            lambda gather: read(Pass(before, together, gather)), pixels, (step.low, step.high)
+        )
         return Standardize(
             mean=tuple(low for low, _ in pairs),
             deviation=tuple(_divisor(high - low + step.epsilon) for low, high in pairs),
         )
-    statistics = channel_statistics(pixels.blocks())
+    statistics = (
+        channel_floats(read(Pass(before, together, ChannelFloats())))
+        if pixels.dtype.kind == "f"
+        else channel_integers(read(Pass(before, together, ChannelIntegers())))
+    )
     return Standardize(
         mean=tuple(s.mean for s in statistics),
         deviation=tuple(

@@ -12,6 +12,7 @@ Hyndman and Fan, 1996), in the same float64 arithmetic: what is returned equals
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import floor
 from typing import Any
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exactile.normalization.blocks import Pixels
+from exactile.normalization.gathering import Gather
 
 DIGIT = 16
 """Bits of the keys that a pass counts."""
@@ -29,6 +31,9 @@ PIECE = 2**18
 
 Counts = dict[int, NDArray[np.int64]]
 """How many keys there are with each digit, by the bits that lead up to it."""
+
+Range = tuple[float, float]
+"""The least and the largest value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,33 +52,48 @@ class _Place:
         return _Place(self.prefix << width | digit, self.rank - below)
 
 
-def percentiles(pixels: Pixels, wanted: tuple[float, ...]) -> tuple[tuple[float, ...], ...]:
+def percentiles(
+    read: Callable[[Gather[Any]], Any], pixels: Pixels, wanted: tuple[float, ...]
+) -> tuple[tuple[float, ...], ...]:
     """Return for each channel the percentiles `wanted`, each from 0 to 100, in that order.
 
-    Memory beside a block: half a MiB for each channel and each order statistic, two of which make a
-    percentile. Zero comes without a sign.
-
-    Raises:
-        ImageError: if the pixels cannot be read.
+    `read` says what there is in all of `pixels`, whose blocks are not asked for here. Memory beside
+    a block: half a MiB for each channel and each order statistic, two of which make a percentile.
+    Zero comes without a sign.
     """
     if set(wanted) <= {0, 100}:
-        return tuple(tuple(high if q else low for q in wanted) for low, high in _extremes(pixels))
+        found: tuple[Range, ...] = read(ChannelExtremes())
+        return tuple(tuple(high if q else low for q in wanted) for low, high in found)
     between = [_neighbours(pixels.count, q) for q in wanted]
     ranks = {rank for low, high, _ in between for rank in (low, high)}
     return tuple(
         tuple(_interpolate(value[low], value[high], fraction) for low, high, fraction in between)
-        for value in _order_statistics(pixels, ranks)
+        for value in _order_statistics(read, pixels, ranks)
     )
 
 
-def _extremes(pixels: Pixels) -> list[tuple[float, float]]:
-    """Return the least and the largest value of each channel."""
-    found: list[tuple[Any, Any]] = []
-    for block in pixels.blocks():
-        here = [(channel.min(), channel.max()) for channel in block]
-        pairs = zip(found or here, here, strict=True)
-        found = [(min(a, c), max(b, d)) for (a, b), (c, d) in pairs]
-    return [(_unsigned_zero(float(low)), _unsigned_zero(float(high))) for low, high in found]
+class ChannelExtremes(Gather[tuple[Range, ...]]):
+    """The least and the largest value of each channel."""
+
+    def gather(self, blocks: Iterable[NDArray[Any]]) -> tuple[Range, ...]:
+        """Return the extremes of each channel."""
+        return self.merge([tuple((c.min(), c.max()) for c in block) for block in blocks])
+
+    def merge(self, parts: Sequence[tuple[Range, ...]]) -> tuple[Range, ...]:
+        """Return the extremes of the extremes."""
+        found = []
+        for channel in zip(*parts, strict=True):
+            lows, highs = zip(*channel, strict=True)
+            found.append((_unsigned_zero(float(min(lows))), _unsigned_zero(float(max(highs)))))
+        return tuple(found)
+
+    def encode(self, found: tuple[Range, ...]) -> Any:
+        """Return the least and the largest value of each channel."""
+        return [list(pair) for pair in found]
+
+    def decode(self, value: Any) -> tuple[Range, ...]:
+        """Return the extremes of each channel; float64 holds all pixels that are admitted."""
+        return tuple((float(low), float(high)) for low, high in value)
 
 
 def _neighbours(count: int, q: float) -> tuple[int, int, float]:
@@ -91,14 +111,18 @@ def _interpolate(low: float, high: float, fraction: float) -> float:
     return high - difference * (1 - fraction)
 
 
-def _order_statistics(pixels: Pixels, ranks: set[int]) -> list[dict[int, float]]:
+def _order_statistics(
+    read: Callable[[Gather[Any]], Any], pixels: Pixels, ranks: set[int]
+) -> list[dict[int, float]]:
     """Return for each channel the values at `ranks` (from 0) of its pixels in ascending order."""
     bits = 8 * pixels.dtype.itemsize
     width = min(DIGIT, bits)
     places = [{rank: _Place(0, rank) for rank in ranks} for _ in range(pixels.channels)]
     for shift in range(bits - width, -1, -width):
-        prefixes = [{place.prefix for place in found.values()} for found in places]
-        counts = _count(pixels, prefixes, shift, width)
+        prefixes = tuple(
+            tuple(sorted({place.prefix for place in found.values()})) for found in places
+        )
+        counts: list[Counts] = read(ChannelDigits(prefixes, shift, width))
         places = [
             {rank: place.narrowed(count, width) for rank, place in found.items()}
             for found, count in zip(places, counts, strict=True)
@@ -109,21 +133,75 @@ def _order_statistics(pixels: Pixels, ranks: set[int]) -> list[dict[int, float]]
     ]
 
 
-def _count(pixels: Pixels, prefixes: list[set[int]], shift: int, width: int) -> list[Counts]:
-    """Count, for each channel and each of its prefixes, the digits of `width` bits at `shift`."""
-    counts = [{prefix: np.zeros(1 << width, np.int64) for prefix in of} for of in prefixes]
-    leading = shift + width == 8 * pixels.dtype.itemsize
-    for block in pixels.blocks():
-        for count, channel in zip(counts, block.reshape(len(block), -1), strict=True):
-            for start in range(0, channel.size, PIECE):
-                shifted = _keys(channel[start : start + PIECE]) >> shift
-                above = None if leading else shifted >> width
+@dataclass(frozen=True)
+class ChannelDigits(Gather[list[Counts]]):
+    """How often each digit follows each prefix in the keys of each channel."""
+
+    prefixes: tuple[tuple[int, ...], ...]
+    """For each channel, in ascending order."""
+    shift: int
+    """Bits of the key below the digit."""
+    width: int
+    """Bits of the digit."""
+
+    def gather(self, blocks: Iterable[NDArray[Any]]) -> list[Counts]:
+        """Return the counts of each channel."""
+        counts = self._zeros()
+        for block in blocks:
+            leading = self.shift + self.width == 8 * block.dtype.itemsize
+            for count, channel in zip(counts, block.reshape(len(block), -1), strict=True):
+                for start in range(0, channel.size, PIECE):
+                    shifted = _keys(channel[start : start + PIECE]) >> self.shift
+                    above = None if leading else shifted >> self.width
+                    for prefix, digits in count.items():
+                        inside = shifted if above is None else shifted[above == prefix]
+                        # The bits above the digit are those of the prefix.
+                        inside = (inside & ((1 << self.width) - 1)).astype(np.intp)
+                        digits += np.bincount(inside, minlength=1 << self.width)
+        return counts
+
+    def merge(self, parts: Sequence[list[Counts]]) -> list[Counts]:
+        """Return the sums of the counts."""
+        counts = self._zeros()
+        for part in parts:
+            for count, more in zip(counts, part, strict=True):
                 for prefix, digits in count.items():
-                    inside = shifted if above is None else shifted[above == prefix]
-                    # The bits above the digit are those of the prefix.
-                    inside = (inside & ((1 << width) - 1)).astype(np.intp)
-                    digits += np.bincount(inside, minlength=1 << width)
-    return counts
+                    digits += more[prefix]
+        return counts
+
+    def encode(self, found: list[Counts]) -> Any:
+        """Return for each channel and prefix the digits that there are, and how many of each."""
+        channels = []
+        for count in found:
+            there = {prefix: np.flatnonzero(digits) for prefix, digits in count.items()}
+            channels.append(
+                [
+                    {
+                        "prefix": prefix,
+                        "digits": there[prefix].tolist(),
+                        "counts": digits[there[prefix]].tolist(),
+                    }
+                    for prefix, digits in count.items()
+                ]
+            )
+        return channels
+
+    def decode(self, value: Any) -> list[Counts]:
+        """Return the counts of each channel."""
+        prefixes = tuple(tuple(each["prefix"] for each in channel) for channel in value)
+        if prefixes != self.prefixes:
+            raise ValueError(f"digits after {prefixes} are counted, not after {self.prefixes}")
+        counts = self._zeros()
+        for count, channel in zip(counts, value, strict=True):
+            for each in channel:
+                digits = np.array(each["digits"], np.intp)
+                count[each["prefix"]][digits] = np.array(each["counts"], np.int64)
+        return counts
+
+    def _zeros(self) -> list[Counts]:
+        return [
+            {prefix: np.zeros(1 << self.width, np.int64) for prefix in of} for of in self.prefixes
+        ]
 
 
 def _keys(values: NDArray[Any]) -> NDArray[Any]:

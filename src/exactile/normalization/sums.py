@@ -6,14 +6,18 @@ images are summed in float64 over fixed blocks in a fixed order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
 from fractions import Fraction
+from functools import reduce
 from math import sqrt
-from typing import Any
+from operator import add
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from exactile.normalization.gathering import Gather
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +97,81 @@ class FloatMoments:
         return Statistics(self.mean, sqrt(self.squares / self.count))
 
 
-def channel_statistics(blocks: Iterable[NDArray[Any]]) -> tuple[Statistics, ...]:
-    """Return the statistics of each channel of `blocks` (C, ...), one block in memory at a time."""
-    sums: list[Any] = []
-    for block in blocks:
-        kind = FloatMoments if block.dtype.kind == "f" else IntegerSums
-        found = [kind.of(channel) for channel in block]
-        # Not added to empty sums: that would round the moments of a first block once more.
-        sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
-    return tuple(s.statistics() for s in sums)
+class ChannelIntegers(Gather[tuple[IntegerSums, ...]]):
+    """The exact sums of each channel; the order of blocks does not matter."""
+
+    def gather(self, blocks: Iterable[NDArray[Any]]) -> tuple[IntegerSums, ...]:
+        """Return the sums of each channel."""
+        return _added(tuple(IntegerSums.of(channel) for channel in block) for block in blocks)
+
+    def merge(self, parts: Sequence[tuple[IntegerSums, ...]]) -> tuple[IntegerSums, ...]:
+        """Return the sums of the sums."""
+        return _added(parts)
+
+    def encode(self, found: tuple[IntegerSums, ...]) -> Any:
+        """Return count, total and sum of squares of each channel."""
+        return [astuple(sums) for sums in found]
+
+    def decode(self, value: Any) -> tuple[IntegerSums, ...]:
+        """Return the sums of each channel."""
+        return tuple(
+            IntegerSums(_integer(n), _integer(total), _integer(squares))
+            for n, total, squares in value
+        )
+
+
+Blocks = tuple[tuple[FloatMoments, ...], ...]
+"""The moments of each channel (inner) of each block (outer)."""
+
+
+class ChannelFloats(Gather[Blocks]):
+    """The moments of each block and channel, apart: they are added in the order of the blocks.
+
+    Sums of floats depend on the order of additions, so no part may add its own beforehand.
+    """
+
+    def gather(self, blocks: Iterable[NDArray[Any]]) -> Blocks:
+        """Return the moments of each block."""
+        return tuple(tuple(FloatMoments.of(channel) for channel in block) for block in blocks)
+
+    def merge(self, parts: Sequence[Blocks]) -> Blocks:
+        """Return the blocks of all parts."""
+        return tuple(block for part in parts for block in part)
+
+    def encode(self, found: Blocks) -> Any:
+        """Return count, mean and sum of squared deviations of each channel of each block."""
+        return [[astuple(moments) for moments in block] for block in found]
+
+    def decode(self, value: Any) -> Blocks:
+        """Return the moments of each block; JSON text holds every bit of a finite float."""
+        return tuple(
+            tuple(FloatMoments(_integer(n), float(mean), float(m2)) for n, mean, m2 in block)
+            for block in value
+        )
+
+
+def channel_integers(found: tuple[IntegerSums, ...]) -> tuple[Statistics, ...]:
+    """Return the statistics of each channel, from its sums."""
+    return tuple(sums.statistics() for sums in found)
+
+
+def channel_floats(found: Blocks) -> tuple[Statistics, ...]:
+    """Return the statistics of each channel, from the moments of its blocks in their order."""
+    return tuple(moments.statistics() for moments in _added(found))
+
+
+Sums = TypeVar("Sums", IntegerSums, FloatMoments)
+
+
+def _added(rows: Iterable[tuple[Sums, ...]]) -> tuple[Sums, ...]:
+    """Return the sum of each column of `rows`, at least one, from the first to the last.
+
+    Not added to empty sums: that would round the moments of a first block once more.
+    """
+    return reduce(lambda sums, row: tuple(map(add, sums, row)), rows)
+
+
+def _integer(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is not a whole number")
+    return value

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from exactile.assembly import Assembled
 from exactile.demo import Demonstration
 from exactile.segment import ImageResult
+from exactile.statistics.measuring import Measured
 
 logger = logging.getLogger(__name__)
 
@@ -30,13 +31,28 @@ def conclude(results: Iterable[ImageResult]) -> bool:
             logger.info("%s: %s", result.name, _speed([result]))
             done.append(result)
     logger.info("%d of %d images done: %s", len(done), len(done) + len(failed), _speed(done))
+    _name_failed(failed, len(done) + len(failed))
+    return not failed
+
+
+def conclude_measuring(results: Iterable[Measured]) -> bool:
+    """Log how each image's measuring goes as it ends; return whether all were measured."""
+    total, failed = 0, []
+    for result in results:
+        total += 1
+        if result.error:
+            logger.error("failed: %s", result.error)
+            failed.append(result.path.name)
+    logger.info("%d of %d images measured", total - len(failed), total)
+    _name_failed(failed, total)
+    return not failed
+
+
+def _name_failed(failed: list[str], total: int) -> None:
     if failed:
         more = f" and {len(failed) - NAMES_SHOWN} more" if len(failed) > NAMES_SHOWN else ""
         names = ", ".join(failed[:NAMES_SHOWN])
-        logger.error(
-            "%d of %d images failed: %s%s", len(failed), len(done) + len(failed), names, more
-        )
-    return not failed
+        logger.error("%d of %d images failed: %s%s", len(failed), total, names, more)
 
 
 def conclude_assembly(images: Iterable[Assembled]) -> bool:

@@ -1,0 +1,165 @@
+"""What a file of statistics holds, and how it is written and read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import TypeAdapter, ValidationError
+
+from exactile.certificate import StepRecord
+from exactile.errors import OutputError, StatisticsError
+from exactile.images import Source
+from exactile.images.digest import FileDigest
+from exactile.images.grid import cell_count
+from exactile.processing import Before, Measured, Pointwise, Standardize
+
+FORMAT = 1
+"""Of the files; another one cannot be read."""
+
+_POINTWISE = {kind.__name__: TypeAdapter[Any](kind) for kind in get_args(Pointwise)}
+
+
+@dataclass(frozen=True)
+class PlaneRecord:
+    """What is known of one plane, or of some rows of its blocks."""
+
+    plane: int
+    """Its number in `Source.planes`."""
+    rows: tuple[int, int]
+    """The rows of blocks that were read: the first, and the one after the last."""
+    passes: tuple[Any, ...] = ()
+    """What each pass over these rows gathered, as `Gather.encode` gave it; see `fit_by`."""
+    steps: tuple[StepRecord, ...] | None = None
+    """The fitted steps, where these are all rows; there are no passes then."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A file of statistics."""
+
+    facts: dict[str, str]
+    """What the numbers belong to, and depend on, by names that people understand."""
+    shard: str
+    """Which part of a collection was measured, such as 0/3; 0/1 is all of it."""
+    planes: tuple[PlaneRecord, ...]
+    """In the order of the planes; those of which the shard read nothing are left out."""
+    format: int = FORMAT
+
+
+_RECORD = TypeAdapter(Record)
+
+
+def facts_of(
+    source: Source, digest: FileDigest, channels: tuple[int, ...], steps: tuple[Before, ...]
+) -> dict[str, str]:
+    """Return all that the statistics of an image depend on.
+
+    The blocks are among it: sums of floats depend on them, and parts are rows of them.
+    """
+    return {
+        "the image's name": source.path.name,
+        "the image": digest.sha256,
+        "the blocks": " of ".join(
+            " x ".join(map(str, s)) for s in (rows_and_columns(source), source.chunk)
+        ),
+        "the channels": ",".join(map(str, channels)),
+        "the normalisation": json.dumps([asdict(StepRecord.of(step)) for step in steps]),
+    }
+
+
+def rows_and_columns(source: Source) -> tuple[int, int]:
+    """Return how many blocks there are down and across a plane."""
+    return cell_count(source.shape, source.chunk)
+
+
+def read_record(path: Path) -> Record:
+    """Return what the file `path` holds.
+
+    Raises:
+        StatisticsError: if it cannot be read, is damaged, or is of another format.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+        found = value.get("format") if isinstance(value, dict) else None
+        if type(found) is int and found != FORMAT:
+            raise StatisticsError(
+                f"{path}: is of format {found}, and this version of exactile reads {FORMAT}; "
+                "measure again with this version"
+            )
+        if not isinstance(value, dict) or value.pop("sha256", "") != _digest(value):
+            raise damaged(path)
+        return _RECORD.validate_python(value)
+    except OSError as error:
+        raise StatisticsError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, ValidationError) as error:
+        raise damaged(path) from error
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write `record` and its digest to `path`, which has it all or is as it was.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
+    partial = path.with_name(path.name + ".partial")
+    value = asdict(record)
+    text = json.dumps(value | {"sha256": _digest(value)})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror}); make room or permit writing in --outDir"
+        ) from error
+
+
+def _digest(value: dict[str, Any]) -> str:
+    """Return the digest of what a file holds: a digit that a disk changes is as good as another."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def fitted_steps(
+    path: Path, record: PlaneRecord, asked: tuple[Before, ...], channels: int
+) -> tuple[Pointwise, ...]:
+    """Return the steps that the file `path` gives for those `asked`, for so many channels.
+
+    Raises:
+        StatisticsError: if they are not those steps with numbers.
+    """
+    assert record.steps is not None, "a plane that was read in part has no steps"
+    try:
+        fitted = tuple(_POINTWISE[each.step].validate_python(each.numbers) for each in record.steps)
+        pairs = list(zip(asked, fitted, strict=True))
+    except (KeyError, ValueError) as error:
+        raise damaged(path) from error
+    if not all(_fits(found, step, channels) for step, found in pairs):
+        raise damaged(path)
+    return fitted
+
+
+def _fits(found: Pointwise, asked: Before, channels: int) -> bool:
+    if not isinstance(asked, Measured):
+        return found == asked
+    count = 1 if asked.scope == "image" else channels
+    return (
+        isinstance(found, Standardize)
+        and len(found.mean) == len(found.deviation) == count
+        and all(map(isfinite, (*found.mean, *found.deviation)))
+    )
+
+
+def damaged(path: Path) -> StatisticsError:
+    """Return the error for a file that does not hold what it should."""
+    return StatisticsError(
+        f"{path}: is damaged, or no file of statistics; delete it and measure again with exactile "
+        "statistics"
+    )

@@ -1,0 +1,94 @@
+"""A normalisation fitted with statistics that were measured before."""
+
+from __future__ import annotations
+
+import logging
+from itertools import count
+
+from exactile.images import Plane, Source
+from exactile.images.digest import FileDigest
+from exactile.normalization.blocks import pixels_of_plane
+from exactile.normalization.fitting import fit_by
+from exactile.normalization.gathering import Found, Gather, Pass
+from exactile.processing import Before, Pointwise
+from exactile.statistics.folder import Part, StatisticsFolder
+from exactile.statistics.record import damaged, facts_of, fitted_steps, rows_and_columns
+
+logger = logging.getLogger(__name__)
+
+
+class RecordedStatistics:
+    """What a folder says of one image."""
+
+    def __init__(
+        self,
+        folder: StatisticsFolder,
+        steps: tuple[Before, ...],
+        source: Source,
+        channels: tuple[int, ...],
+        digest: FileDigest,
+    ) -> None:
+        """Find the files that were measured on this very image, for these steps and channels.
+
+        Raises:
+            StatisticsError: if files are missing, belong to something else or not together.
+        """
+        self._steps = steps
+        self._source = source
+        self._channels = channels
+        self._planes = folder.parts(
+            source.path.name,
+            facts_of(source, digest, channels, steps),
+            len(source.planes),
+            rows_and_columns(source)[0],
+        )
+
+    def fit(self, plane: Plane) -> tuple[Pointwise, ...]:
+        """Return the steps with the numbers of `plane`, as `exactile.normalization.fit` does.
+
+        Passes that the files do not hold, since they follow from what others found, are made here.
+
+        Raises:
+            StatisticsError: if a file is damaged.
+            ImageError: if the plane has to be read, and cannot be.
+        """
+        parts = self._planes[self._source.planes.index(plane)]
+        if len(parts) == 1 and parts[0].record.steps is not None:
+            return fitted_steps(parts[0].path, parts[0].record, self._steps, len(self._channels))
+        pixels = pixels_of_plane(self._source, plane, self._channels)
+        numbers = count()
+
+        def read(wanted: Pass[Found]) -> Found:
+            number = next(numbers)
+            if holds_pass(parts, number):
+                return merged(parts, number, wanted.gather)
+            logger.info(
+                "%s: %s is read: the statistics hold %d passes, and the next follows from them",
+                self._source.path.name,
+                plane,
+                number,
+            )
+            return wanted.over(pixels)
+
+        return fit_by(self._steps, pixels, read)
+
+
+def holds_pass(parts: list[Part], number: int) -> bool:
+    """Return whether every part of a plane holds the pass of this number, from 0."""
+    return all(number < len(part.record.passes) for part in parts)
+
+
+def merged(parts: list[Part], number: int, gather: Gather[Found]) -> Found:
+    """Return what the pass of this number found in the whole plane; `parts` in order of rows.
+
+    Raises:
+        StatisticsError: if a part is not what such a pass finds.
+    """
+    return gather.merge([_decoded(part, number, gather) for part in parts])
+
+
+def _decoded(part: Part, number: int, gather: Gather[Found]) -> Found:
+    try:
+        return gather.decode(part.record.passes[number])
+    except (ValueError, TypeError, LookupError, OverflowError) as error:
+        raise damaged(part.path) from error
