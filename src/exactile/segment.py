@@ -99,7 +99,7 @@ def segment_image(job: Job, path: Path, output: Path, watcher: Watcher) -> Certi
 
 
 def digest_of(path: Path) -> FileDigest:
-    """Return size and digest of an image file.
+    """Return size and digest of an image, a file or a folder.
 
     Raises:
         ImageError: if it cannot be read.

@@ -19,7 +19,7 @@ from exactile.certificate import Certificate, StepRecord
 from exactile.errors import ImageError
 from exactile.forward import ForwardPass
 from exactile.geometry import Box
-from exactile.images import OmeTiffSink, Plane, Source
+from exactile.images import Plane, Sink, Source, open_sink
 from exactile.images.digest import FileDigest
 from exactile.images.journal import Journal
 from exactile.job import Job
@@ -71,7 +71,7 @@ class Segmentation:
                 what is stored stays for a later run, unless it could not be trusted.
         """
         image = describe_output(self.source, self.channels, self.account.at_hand.tiling, self.job)
-        with OmeTiffSink(output, image, journal=self.journal) as sink:
+        with open_sink(output, image, journal=self.journal) as sink:
             try:
                 steps = self._fill(sink, watcher)
             except (ImageError, VerificationError) as error:
@@ -94,7 +94,7 @@ class Segmentation:
                 sink.close()
         return certificate
 
-    def _fill(self, sink: OmeTiffSink, watcher: Watcher) -> dict[str, tuple[StepRecord, ...]]:
+    def _fill(self, sink: Sink, watcher: Watcher) -> dict[str, tuple[StepRecord, ...]]:
         """Make every zone that is not stored, and return the steps of each plane."""
         tiling = self.account.at_hand.tiling
         zones = in_bands(
@@ -126,7 +126,7 @@ class Segmentation:
         }
 
     def _fill_plane(
-        self, sink: OmeTiffSink, plane: Plane, zones: list[Box], watcher: Watcher
+        self, sink: Sink, plane: Plane, zones: list[Box], watcher: Watcher
     ) -> tuple[StepRecord, ...]:
         name = str(plane)
         if not zones and name in self.journal.recorded:
@@ -141,7 +141,7 @@ class Segmentation:
 
     def _make(
         self,
-        sink: OmeTiffSink,
+        sink: Sink,
         plane: Plane,
         fitted: tuple[Pointwise, ...],
         zones: list[Box],

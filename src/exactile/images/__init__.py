@@ -4,6 +4,7 @@ from exactile.images.collection import DEFAULT_PATTERN, collect, output_name, ou
 from exactile.images.metadata import ImageMetadata, PhysicalSize
 from exactile.images.ome_tiff_sink import OmeTiffSink
 from exactile.images.open import open_source
+from exactile.images.open_sink import open_sink
 from exactile.images.sink import CoverageError, OutputImage, Sink
 from exactile.images.source import Plane, Source
 
@@ -18,6 +19,7 @@ __all__ = [
     "Sink",
     "Source",
     "collect",
+    "open_sink",
     "open_source",
     "output_name",
     "output_names",
