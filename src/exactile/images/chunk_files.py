@@ -7,11 +7,12 @@ alone, so writers that are given rows of tiles of their own never meet in a file
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from zlib import crc32
 
-from exactile.images.spool import Place
+from exactile.images.spool import Place, write_at
 
 
 class ChunkFiles:
@@ -26,7 +27,11 @@ class ChunkFiles:
         """Store the bytes of a tile under its number; see TileStore."""
         path = self._path_of(tile)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            write_at(descriptor, data, 0)
+        finally:
+            os.close(descriptor)
         place = self.places[tile] = Place(0, len(data), crc32(data))
         return place
 

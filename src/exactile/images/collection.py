@@ -20,9 +20,9 @@ _ESCAPE_SET_OR_GROUP = re.compile(r"(\\.|\[[^]]*\])|\((?!\?)")
 def collect(inp_dir: Path, pattern: str = DEFAULT_PATTERN) -> tuple[Path, ...]:
     """Return the images in `inp_dir` whose names match `pattern`, sorted by name.
 
-    Images are files, and folders whose names end in .zarr; hidden ones are never images. Where
-    nothing at the top matches and there is a sub-folder `images`, as in the raw output of a workflow
-    step, that is read instead.
+    Images are files, and folders whose names end in .zarr; hidden ones never are. Where nothing at
+    the top matches and there is a sub-folder `images`, as in the raw output of a workflow step,
+    that is read instead.
 
     Raises CollectionError for a folder that is missing, empty or without a match, and for a pattern
     that filepattern does not understand.
