@@ -86,9 +86,9 @@ class WithZarr:
         options = {"chunks": self.chunks or tuple(data.shape), **self.options}
         if self.version == "0.5":
             options["dimension_names"] = tuple(self.axes)
-        array = image.create_array("full", shape=data.shape, dtype=data.dtype, **options)
-        array[...] = data
-        image.create_array("half", data=np.zeros_like(data), **options)
+        options = {"dtype": data.dtype, "shape": data.shape, **options}
+        image.create_array("full", **options)[...] = data
+        image.create_array("half", **options)
 
 
 def ngff_attributes(axes: str, version: str, **others: Any) -> dict[str, Any]:
@@ -278,10 +278,11 @@ KINDS = (
                         "order": "F",
                         "chunk_key_encoding": {"name": "v2", "separator": "/"},
                         "compressors": numcodecs.Zlib(),
+                        "dtype": ">i4",
                     },
                 ),
                 _STACK,
-                ">i4",
+                "int32",
             ),
             ("04_axes_yx", WithZarr("0.4", "yx", (64, 64)), _WIDE, "uint8"),
             ("04_axes_xy", WithZarr("0.4", "xy", (20, 64)), (1, 1, 1, 70, 53), "uint8"),

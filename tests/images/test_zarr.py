@@ -81,7 +81,6 @@ def test_every_level_is_the_half_of_the_one_before(tmp_path, version, labels):
         expected = halve(expected, "mode" if labels else "mean")
 
 
-@pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_the_models_take_the_whole_folder_of_0_5(tmp_path):
     """With the arrays; the same model for 0.4 does not work beside the pydantic of today."""
     path = tmp_path / "a.ome.zarr"
@@ -90,6 +89,7 @@ def test_the_models_take_the_whole_folder_of_0_5(tmp_path):
     assert type(model).__name__ == "ImageLabel"
 
 
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_the_models_take_what_is_written_and_find_the_metadata(tmp_path, version):
     path = tmp_path / "a.ome.zarr"
     sizes = PhysicalSize(0.5), PhysicalSize(250, "nm"), PhysicalSize(2)
@@ -176,11 +176,30 @@ def test_scales_of_the_whole_multiply_and_a_scale_without_a_unit_is_in_pixels(tm
     attributes = ngff_attributes("zyx", "0.5")
     (multiscale,) = attributes["ome"]["multiscales"]
     multiscale["axes"][2]["unit"] = "millimeter"
-    multiscale["datasets"][0]["coordinateTransformations"][0]["scale"] = [1.0, 3.0, 5.0]
+    for dataset in multiscale["datasets"]:
+        dataset["coordinateTransformations"][0]["scale"] = [1.0, 3.0, 5.0]
     multiscale["coordinateTransformations"] = [{"type": "scale", "scale": [1.0, 1.0, 2.0]}]
     zarr.open_group(path).attrs.put(attributes)
     with open_source(path) as source:
         assert source.metadata == ImageMetadata(PhysicalSize(10, "mm"), PhysicalSize(3, "pixel"))
+
+
+@pytest.mark.parametrize("backend", ["zarr", "zarr3"])
+def test_what_bfio_says_of_an_image_is_found(tmp_path, backend):
+    """It writes OME-Zarr 0.1, without sizes, and OME-XML beside it."""
+    from bfio import BioWriter
+
+    path = tmp_path / "a.ome.zarr"
+    with BioWriter(path, backend=backend, max_workers=1) as writer:
+        writer.X, writer.Y, writer.C, writer.dtype = 64, 64, 1, np.dtype(np.uint16)
+        writer.ps_x = writer.ps_y = (0.5, "µm")
+        writer.cnames = ["nuclei"]
+        writer[:] = PIXELS.transpose(3, 4, 2, 1, 0)
+    np.testing.assert_array_equal(read(path), PIXELS[0, 0, 0])
+    with open_source(path) as source:
+        half = PhysicalSize(0.5)
+        assert (source.metadata.x, source.metadata.y) == (half, half)
+        assert source.metadata.channels == ("nuclei",)
 
 
 @pytest.mark.parametrize("omero", [None, {}, {"channels": 3}, {"channels": [{}, {"label": "b"}]}])
@@ -219,7 +238,7 @@ def test_several_images_of_bioformats2raw_are_refused(tmp_path):
 
 
 def other_version(attributes: dict) -> None:
-    attributes["multiscales"][0]["version"] = "0.1"
+    attributes["multiscales"][0]["version"] = "0.3"
 
 
 def no_axes(attributes: dict) -> None:

@@ -2,8 +2,9 @@
 
 Both versions say the same in other places: 0.4 in the attributes of a Zarr 2 group, 0.5 under `ome`
 in those of a Zarr 3 group. Axes, datasets and scales go through the models of ome-zarr-models, in
-both directions: what does not fit them is refused, and nothing that does not fit is written. Names
-of channels are taken where they are, as OMERO left them, and anything else is passed by.
+both directions: what does not fit them is refused, and nothing that does not fit is written. What
+bfio writes, 0.1 without scales, is completed before. Names of channels are taken where they are, as
+OMERO left them, and anything else is passed by.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ome_zarr_models.v04.image_label_types import Label as Label04
 from ome_zarr_models.v04.multiscales import Multiscale as Multiscale04
 from ome_zarr_models.v05.image_label_types import Label as Label05
 from ome_zarr_models.v05.multiscales import Multiscale as Multiscale05
+from pydantic import ValidationError
 
 from exactile.images.metadata import ImageMetadata, PhysicalSize
 from exactile.images.sink import OutputImage
@@ -89,9 +91,11 @@ def parse_attributes(attributes: Mapping[str, Any], version: NgffVersion) -> Ngf
         raise NgffError("has no `multiscales`, which lists the arrays of an image")
     model = Multiscale04 if version == "0.4" else Multiscale05
     try:
-        multiscale: Multiscale04 | Multiscale05 = model.model_validate(entries[0])
-    except ValueError as error:
-        raise NgffError(f"has `multiscales` that are not those of {version}: {error}") from error
+        multiscale: Multiscale04 | Multiscale05 = model.model_validate(_completed(entries[0]))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, ("multiscales", 0, *first["loc"])))
+        raise NgffError(f"says at {place}: {first['msg']}") from error
     axes = _axis_order(multiscale)
     scale = _scale(multiscale)
     sizes = {
@@ -101,6 +105,25 @@ def parse_attributes(attributes: Mapping[str, Any], version: NgffVersion) -> Ngf
     name = multiscale.name if isinstance(multiscale.name, str) else ""
     metadata = ImageMetadata(**sizes, channels=_channel_names(attributes), name=name)
     return NgffImage(multiscale.datasets[0].path, axes, metadata)
+
+
+def _completed(entry: Any) -> Any:
+    """Return an entry with what bfio leaves out: scales, and axes, of which 0.1 and 0.2 have all.
+
+    What has not even the form of an entry is left to the models.
+    """
+    if not isinstance(entry, Mapping):
+        return entry
+    if entry.get("version") in ("0.1", "0.2"):
+        entry = {**entry, "version": "0.4", "axes": [_axis(name, None) for name in AXES]}
+    axes, datasets = entry.get("axes"), entry.get("datasets")
+    if not isinstance(axes, Sequence) or not isinstance(datasets, Sequence):
+        return entry
+    scale = {"coordinateTransformations": [{"type": "scale", "scale": [1.0] * len(axes)}]}
+    return {
+        **entry,
+        "datasets": [{**scale, **d} if isinstance(d, Mapping) else d for d in datasets],
+    }
 
 
 def _axis_order(multiscale: Multiscale04 | Multiscale05) -> AxisOrder:

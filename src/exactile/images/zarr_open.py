@@ -9,6 +9,7 @@ from typing import Any
 import zarr
 
 from exactile.errors import ImageError
+from exactile.images.metadata import ImageMetadata, parse_ome
 from exactile.images.source import DEFAULT_CACHE_BYTES
 from exactile.images.zarr_metadata import NgffError, NgffVersion, parse_attributes
 from exactile.images.zarr_source import ZARR_DAMAGE, ZarrSource
@@ -61,7 +62,23 @@ def open_zarr(path: Path, cache_bytes: int = DEFAULT_CACHE_BYTES, threads: int =
             f"{path} is inconsistent: {image.array!r} is no array with the axes that the folder "
             "speaks of; write it again"
         )
-    return ZarrSource(path, array, image.axes, image.metadata, cache_bytes, threads)
+    metadata = image.metadata if _describes(image.metadata) else _beside(path, image.metadata)
+    return ZarrSource(path, array, image.axes, metadata, cache_bytes, threads)
+
+
+def _describes(metadata: ImageMetadata) -> bool:
+    """Return whether there is anything that a reader could want to know."""
+    return metadata != ImageMetadata(name=metadata.name)
+
+
+def _beside(path: Path, otherwise: ImageMetadata) -> ImageMetadata:
+    """Return what the OME-XML says that bfio and bioformats2raw put into the folder."""
+    try:
+        xml = (path / "OME" / "METADATA.ome.xml").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return otherwise
+    ome = parse_ome(xml, path)
+    return otherwise if ome is None else ImageMetadata.from_ome(ome)
 
 
 def _open_group(path: Path) -> zarr.Group:
