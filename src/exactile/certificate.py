@@ -28,7 +28,7 @@ from exactile.verification import Verification
 FOLDER = "certificates"
 """The sub-folder of the output folder that holds the certificates."""
 
-RECORDED_VERSIONS = ("exactile", "torch", "numpy", "bfio", "tifffile", "imagecodecs")
+RECORDED_VERSIONS = ("exactile", "torch", "numpy", "bfio", "tifffile", "imagecodecs", "zarr")
 
 
 @dataclass(frozen=True)

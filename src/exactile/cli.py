@@ -101,7 +101,7 @@ def segment(
         str,
         typer.Option(
             "--filePattern",
-            help=r"Which files: a filepattern on whole names; default .*\.ome\.tiff?",
+            help=r"Which files: a filepattern on whole names; default .*\.ome\.(?:tiff?|zarr)",
         ),
     ] = "",
     model: Annotated[

@@ -18,11 +18,11 @@ logger = logging.getLogger(__name__)
 def is_finished(output: Path, identity: Mapping[str, Any]) -> bool:
     """Return whether `output` is what a run of this identity wrote; log why it is not.
 
-    Its certificate must name the same facts, and the digest of the very file. Nothing but the
-    two files is read.
+    Its certificate must name the same facts, and the digest of the very image. Nothing but the
+    two is read.
     """
     path = certificate_path(output)
-    if not (output.is_file() and path.is_file()):
+    if not (output.exists() and path.is_file()):
         return False
     try:
         objection = _objection(output, json.loads(path.read_bytes()), identity)
@@ -36,7 +36,6 @@ def is_finished(output: Path, identity: Mapping[str, Any]) -> bool:
 def _objection(output: Path, certificate: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
     if found := "; ".join(differences(certificate["identity"], identity)):
         return found
-    expected = FileDigest(**certificate["file"])
-    if output.stat().st_size != expected.bytes or FileDigest.of(output) != expected:
+    if not FileDigest(**certificate["file"]).is_of(output):
         return "the file is not the one that its certificate speaks of"
     return ""

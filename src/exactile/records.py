@@ -75,6 +75,8 @@ def describe_output(
         names = classes
     elif names:
         names = ("+".join(names[channel] for channel in channels),)
+    # A single channel is foreground, 1, or not.
+    numbered = classes if len(classes) > 1 else ("background", *classes)
     y, x = (axis.scale for axis in job.model.locality.axes)
     return OutputImage(
         shape=(tiling.output_shape[0], tiling.output_shape[1]),
@@ -85,6 +87,7 @@ def describe_output(
         metadata=replace(
             metadata, channels=names, y=_scaled(metadata.y, y), x=_scaled(metadata.x, x)
         ),
+        labels=numbered if labels else (),
     )
 
 

@@ -145,7 +145,7 @@ def choose_fit(job: Job, source: Source, channels: tuple[int, ...], digest: File
 
 
 def digest_of(path: Path) -> FileDigest:
-    """Return size and digest of an image file.
+    """Return size and digest of an image, a file or a folder.
 
     Raises:
         ImageError: if it cannot be read.

@@ -19,7 +19,7 @@ from exactile.certificate import Certificate, PartRecord, StepRecord
 from exactile.errors import ImageError
 from exactile.forward import ForwardPass
 from exactile.geometry import Box
-from exactile.images import OmeTiffSink, Plane, Sink, Source
+from exactile.images import Plane, Sink, Source, open_sink
 from exactile.images.digest import FileDigest
 from exactile.images.journal import Journal
 from exactile.images.part_sink import PartSink
@@ -97,7 +97,7 @@ class Segmentation:
         whole = describe_output(self.source, self.channels, self.account.at_hand.tiling, self.job)
         part = self.part
         image = whole if part is None else part.image(whole)
-        with OmeTiffSink(output, image, journal=self.journal) as sink:
+        with open_sink(output, image, journal=self.journal) as sink:
             target = sink if part is None else PartSink(sink, whole, part.plane, self.kept)
             try:
                 steps = self._fill(target, watcher)

@@ -7,14 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numcodecs
 import numpy as np
 import tifffile
+import zarr
 from numpy.typing import NDArray
 
 from exactile.images.bfio_source import BfioSource
 from exactile.images.raw_source import RawSource
 from exactile.images.source import Source
 from exactile.images.tifffile_source import TifffileSource
+from exactile.images.zarr_source import ZarrSource
 
 Pixels = NDArray[Any]
 
@@ -63,6 +66,54 @@ class WithTifffile:
         tifffile.imwrite(path, data, metadata=metadata, **options)
 
 
+@dataclass(frozen=True)
+class WithZarr:
+    """zarr's writer with fixed options, on pixels rearranged to `axes`; a level besides."""
+
+    version: str
+    axes: str = "tczyx"
+    chunks: tuple[int, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+    group: str = ""
+
+    def __call__(self, path: Path, pixels: Pixels) -> None:
+        kept = [axis for axis in "tczyx" if axis in self.axes]
+        shape = [side for axis, side in zip("tczyx", pixels.shape, strict=True) if axis in kept]
+        data = pixels.reshape(shape).transpose([kept.index(axis) for axis in self.axes])
+        root = zarr.open_group(path, mode="a", zarr_format=2 if self.version == "0.4" else 3)
+        image = root.create_group(self.group) if self.group else root
+        image.attrs.update(ngff_attributes(self.axes, self.version))
+        options = {"chunks": self.chunks or tuple(data.shape), **self.options}
+        if self.version == "0.5":
+            options["dimension_names"] = tuple(self.axes)
+        options = {"dtype": data.dtype, "shape": data.shape, **options}
+        image.create_array("full", **options)[...] = data
+        image.create_array("half", **options)
+
+
+def ngff_attributes(axes: str, version: str, **others: Any) -> dict[str, Any]:
+    """The least that makes an image of two arrays, full and half."""
+    types = {"t": "time", "c": "channel"}
+    multiscale = {
+        "axes": [{"name": axis, "type": types.get(axis, "space")} for axis in axes],
+        "datasets": [
+            {
+                "path": path,
+                "coordinateTransformations": [{"type": "scale", "scale": [scale] * len(axes)}],
+            }
+            for path, scale in (("full", 1.0), ("half", 2.0))
+        ],
+    }
+    if version == "0.4":
+        return {"multiscales": [multiscale | {"version": "0.4"}], **others}
+    return {"ome": {"version": "0.5", "multiscales": [multiscale], **others}}
+
+
+def with_bioformats2raw(path: Path, pixels: Pixels) -> None:
+    zarr.open_group(path, mode="w", zarr_format=2, attributes={"bioformats2raw.layout": 3})
+    WithZarr("0.4", chunks=(1, 1, 1, 64, 64), group="0")(path, pixels)
+
+
 def with_bfio(path: Path, pixels: Pixels) -> None:
     from bfio import BioWriter
 
@@ -81,6 +132,8 @@ _TILES = {"tile": (1024, 1024)}
 _OME = "image.ome.tif"
 _WIDE = (1, 1, 1, 1100, 1030)
 _STACK = (2, 3, 2, 40, 33)
+_RGB = (1, 3, 1, 90, 100)
+_BLOSC = {"compressors": numcodecs.Blosc("lz4")}
 
 KINDS = (
     *(
@@ -208,4 +261,51 @@ KINDS = (
     ),
     Kind("one_page_for_all", RawSource, WithTifffile("ZYX", {"truncate": True}), (1, 1, 4, 30, 20)),
     Kind("ome_strips", RawSource, _ome(), _STACK, file_name=_OME),
+    *(
+        Kind(f"zarr_{name}", ZarrSource, write, sizes, dtype, "image.ome.zarr")
+        for name, write, sizes, dtype in (
+            ("04_written_by_bfio", with_bfio, (1, 1, 1, 1100, 60), "uint8"),
+            ("04_bioformats2raw", with_bioformats2raw, _STACK, "uint16"),
+            ("04_blosc", WithZarr("0.4", chunks=(1, 1, 1, 16, 16), options=_BLOSC), _STACK, "int8"),
+            ("04_one_chunk_for_all", WithZarr("0.4"), _STACK, "uint16"),
+            ("04_chunk_over_channels", WithZarr("0.4", "cyx", (3, 32, 20)), _RGB, "uint8"),
+            (
+                "04_nested_keys_column_major_big_endian",
+                WithZarr(
+                    "0.4",
+                    chunks=(1, 2, 1, 32, 32),
+                    options={
+                        "order": "F",
+                        "chunk_key_encoding": {"name": "v2", "separator": "/"},
+                        "compressors": numcodecs.Zlib(),
+                        "dtype": ">i4",
+                    },
+                ),
+                _STACK,
+                "int32",
+            ),
+            ("04_axes_yx", WithZarr("0.4", "yx", (64, 64)), _WIDE, "uint8"),
+            ("04_axes_xy", WithZarr("0.4", "xy", (20, 64)), (1, 1, 1, 70, 53), "uint8"),
+            ("05_axes_tyx", WithZarr("0.5", "tyx", (2, 64, 64)), (5, 1, 1, 70, 53), "int32"),
+            ("05_axes_zyx", WithZarr("0.5", "zyx", (1, 64, 64)), (1, 1, 4, 70, 53), "float32"),
+            (
+                "05_chunk_larger_than_image",
+                WithZarr("0.5", chunks=(1, 1, 1, 99, 99)),
+                _STACK,
+                "int16",
+            ),
+            (
+                "05_shards",
+                WithZarr("0.5", chunks=(1, 1, 1, 16, 16), options={"shards": (1, 1, 1, 32, 64)}),
+                _STACK,
+                "float64",
+            ),
+            (
+                "05_raw",
+                WithZarr("0.5", "czyx", (1, 1, 600, 512), {"compressors": None}),
+                _WIDE,
+                "uint32",
+            ),
+        )
+    ),
 )

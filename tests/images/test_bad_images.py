@@ -67,7 +67,7 @@ def test_a_missing_file_is_refused(tmp_path):
 def test_a_folder_is_refused(tmp_path):
     refuse(tmp_path, "is a folder")
     (tmp_path / "image.ome.zarr").mkdir()
-    refuse(tmp_path / "image.ome.zarr", "OME-Zarr is not read yet")
+    refuse(tmp_path / "image.ome.zarr", "is not an OME-Zarr folder")
 
 
 LAYOUTS = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from exactile.errors import CollectionError, SettingsError
-from exactile.images import DEFAULT_PATTERN, collect, output_name, output_names
+from exactile.images import collect, output_name, output_names
 
 
 @pytest.fixture
@@ -110,15 +110,20 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path):
         collect(tmp_path / "a.ome.tif")
 
 
-def test_ome_zarr_is_refused_by_name(tmp_path):
+def test_ome_zarr_folders_are_images_and_other_folders_are_not(tmp_path):
     (tmp_path / "a.ome.tif").touch()
-    (tmp_path / "b.ome.zarr").mkdir()
-    assert names(collect(tmp_path)) == ["a.ome.tif"]
-    with pytest.raises(CollectionError, match=r"b\.ome\.zarr is an OME-Zarr folder"):
-        collect(tmp_path, ".*")
-    (tmp_path / "a.ome.tif").unlink()
-    with pytest.raises(CollectionError, match=r"b\.ome\.zarr"):
-        collect(tmp_path, DEFAULT_PATTERN)
+    for name in ("b.ome.zarr", "c.zarr", "folder"):
+        (tmp_path / name).mkdir()
+    assert names(collect(tmp_path)) == ["a.ome.tif", "b.ome.zarr"]
+    assert names(collect(tmp_path, ".*")) == ["a.ome.tif", "b.ome.zarr", "c.zarr"]
+    assert names(collect(tmp_path, r".*\.ome\.tif")) == ["a.ome.tif"]
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"(a|b)\.ome\.tiff?", r"([a])\.ome\.(tiff|(x))", r"\(?a\.ome[(.]tiff"]
+)
+def test_groups_in_a_pattern_do_not_end_the_process(folder, pattern):
+    assert "a.ome.tiff" in names(collect(folder, pattern))
 
 
 @pytest.mark.parametrize(
@@ -133,6 +138,10 @@ def test_ome_zarr_is_refused_by_name(tmp_path):
         ("a.ome.tif", ".ome.tiff", "a.ome.tiff"),
         ("a.tif", ".ome.tiff", "a.ome.tiff"),
         ("a.ome.tiff", ".ome.tif", "a.ome.tif"),
+        ("a.ome.tif", ".ome.zarr", "a.ome.zarr"),
+        ("a.ome.zarr", None, "a.ome.zarr"),
+        ("a.zarr", None, "a.ome.zarr"),
+        ("a.ome.zarr", ".ome.tif", "a.ome.tif"),
         ("scan.lsm", None, "scan.lsm.ome.tif"),
     ],
 )
@@ -140,9 +149,9 @@ def test_output_names_keep_the_inputs_name(given, extension, expected):
     assert output_name(Path("folder") / given, extension) == expected
 
 
-@pytest.mark.parametrize("extension", [".ome.zarr", ".tif", "ome.tif", ".png"])
+@pytest.mark.parametrize("extension", [".zarr", ".tif", "ome.tif", ".png"])
 def test_extensions_that_cannot_be_written_are_refused(extension):
-    with pytest.raises(SettingsError, match=r"use one of \.ome\.tif, \.ome\.tiff"):
+    with pytest.raises(SettingsError, match=r"use one of \.ome\.tif, \.ome\.tiff, \.ome\.zarr"):
         output_name(Path("a.ome.tif"), extension)
 
 

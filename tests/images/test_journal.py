@@ -14,10 +14,12 @@ import pytest
 
 from exactile.errors import OutputError
 from exactile.geometry import Box, Interval
-from exactile.images import OmeTiffSink, OutputImage, Plane, journal, spool
+from exactile.images import OmeTiffSink, OutputImage, Plane, chunk_files, journal, open_sink, spool
+from exactile.images.digest import FileDigest
 from exactile.images.journal import Journal, ResumeError, differences, remove_leftovers
 from exactile.images.spool import PageSpool, Place
 from exactile.images.work_folder import remove_empty, work_folder
+from exactile.images.zarr_sink import ZarrSink
 
 IDENTITY = {"the image": "a", "--precision": "float32"}
 OTHER = {"the image": "a", "--precision": "bfloat16"}
@@ -39,7 +41,7 @@ def write(path: Path, boxes: list[tuple[Plane, Box]], fail: bool = False) -> Non
     """Write `boxes` as far as they are not stored, and finish the image unless it is to fail."""
     with (
         Journal(path, IDENTITY) as lines,
-        OmeTiffSink(path, IMAGE, journal=lines) as sink,
+        open_sink(path, IMAGE, journal=lines) as sink,
     ):
         for plane, box in boxes:
             if not sink.has(plane, box):
@@ -56,14 +58,19 @@ def stop(path: Path, count: int) -> None:
     assert getattr(stopped.value, "__notes__", []) == kept * work_folder(path).exists()
 
 
+@pytest.fixture(scope="module", params=["out.ome.tif", "out.ome.zarr"])
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def clean(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def clean(tmp_path_factory: pytest.TempPathFactory, name: str) -> FileDigest:
     """The image as an uninterrupted run writes it."""
-    path = tmp_path_factory.mktemp("clean") / "out.ome.tif"
-    with OmeTiffSink(path, IMAGE) as sink:
+    path = tmp_path_factory.mktemp("clean") / name
+    with open_sink(path, IMAGE) as sink:
         for plane, box in BOXES:
             sink.write(plane, box, pixels_of(plane, box))
-    return path.read_bytes()
+    return FileDigest.of(path)
 
 
 # The lines
@@ -283,28 +290,28 @@ def test_a_spool_goes_on_with_the_tiles_that_are_what_was_written(tmp_path: Path
 
 @pytest.mark.parametrize("count", range(len(BOXES) + 1))
 def test_an_image_that_is_gone_on_with_has_the_bytes_of_an_uninterrupted_one(
-    tmp_path: Path, clean: bytes, count: int
+    tmp_path: Path, clean: FileDigest, name: str, count: int
 ) -> None:
-    path = tmp_path / "out.ome.tif"
+    path = tmp_path / name
     stop(path, count)
     assert not path.exists()
     write(path, BOXES)
-    assert path.read_bytes() == clean
+    assert FileDigest.of(path) == clean
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_other_boxes_may_complete_it(tmp_path: Path, clean: bytes) -> None:
+def test_other_boxes_may_complete_it(tmp_path: Path, clean: FileDigest, name: str) -> None:
     """A box may then meet tiles that are stored, and tiles that are not."""
-    path = tmp_path / "out.ome.tif"
+    path = tmp_path / name
     stop(path, 5)
     write(path, [(plane, Box.of_shape(IMAGE.shape)) for plane in IMAGE.planes])
-    assert path.read_bytes() == clean
+    assert FileDigest.of(path) == clean
 
 
-def test_a_box_is_stored_when_every_tile_that_it_meets_is(tmp_path: Path) -> None:
-    path = tmp_path / "out.ome.tif"
+def test_a_box_is_stored_when_every_tile_that_it_meets_is(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
     stop(path, 3)
-    with Journal(path, IDENTITY) as lines, OmeTiffSink(path, IMAGE, journal=lines) as sink:
+    with Journal(path, IDENTITY) as lines, open_sink(path, IMAGE, journal=lines) as sink:
         plane = Plane(0, 0)
         assert sink.has(plane, Box((Interval(0, 1024), Interval(0, 1024))))
         assert sink.has(plane, Box((Interval(1000, 1001), Interval(10, 20))))
@@ -316,21 +323,22 @@ def test_a_box_is_stored_when_every_tile_that_it_meets_is(tmp_path: Path) -> Non
 
 
 def test_damaged_tiles_are_made_again(
-    tmp_path: Path, clean: bytes, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, clean: FileDigest, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = tmp_path / "out.ome.tif"
+    path = tmp_path / name
     stop(path, len(BOXES))
-    page = work_folder(path) / "page-000001"
+    zarr_or_tiff = {".tif": "page-000001", ".zarr": "whole/0/0/0/1/1/0"}
+    page = work_folder(path) / zarr_or_tiff[path.suffix]
     content = bytearray(page.read_bytes())
     content[len(content) // 2] ^= 1
     page.write_bytes(content)
     write(path, BOXES)
-    assert path.read_bytes() == clean
-    assert caplog.messages == ["out.ome.tif: 1 stored tiles are damaged, and are made again"]
+    assert FileDigest.of(path) == clean
+    assert caplog.messages == [f"{name}: 1 stored tiles are damaged, and are made again"]
 
 
 def test_a_run_killed_at_any_write_is_gone_on_with_exactly(
-    tmp_path: Path, clean: bytes, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clean: FileDigest, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A copy of the folder in the middle of each write, and after it, is what a kill leaves."""
     out_dir = tmp_path / "out"
@@ -351,31 +359,34 @@ def test_a_run_killed_at_any_write_is_gone_on_with_exactly(
 
         return write_slowly
 
-    sync = OmeTiffSink._put_together
+    kind = OmeTiffSink if name.endswith(".tif") else ZarrSink
+    put_together = kind._put_together
 
-    def put_together_slowly(sink: OmeTiffSink, whole: Path) -> None:
-        sync(sink, whole)
+    def put_together_slowly(sink: OmeTiffSink | ZarrSink, whole: Path) -> None:
+        put_together(sink, whole)
         copy()
-        whole.write_bytes(whole.read_bytes()[:1000])
+        last = whole if whole.is_file() else whole / ".zattrs"
+        last.write_bytes(last.read_bytes()[:1000])
         copy()
-        sync(sink, whole)
+        put_together(sink, whole)
 
     with monkeypatch.context() as patch:
         patch.setattr(spool, "write_at", slow(spool.write_at))
         patch.setattr(journal, "write_at", slow(journal.write_at))
-        patch.setattr(OmeTiffSink, "_put_together", put_together_slowly)
-        write(out_dir / "out.ome.tif", BOXES)
+        patch.setattr(chunk_files, "write_at", slow(chunk_files.write_at))
+        patch.setattr(kind, "_put_together", put_together_slowly)
+        write(out_dir / name, BOXES)
     assert len(copies) > 30
     for folder in copies[::5] + copies[-2:]:
-        write(folder / "out.ome.tif", BOXES)
-        assert (folder / "out.ome.tif").read_bytes() == clean
-        assert [path.name for path in folder.iterdir()] == ["out.ome.tif"]
+        write(folder / name, BOXES)
+        assert FileDigest.of(folder / name) == clean
+        assert [path.name for path in folder.iterdir()] == [name]
 
 
 def test_a_failing_disk_keeps_what_is_stored(
-    tmp_path: Path, clean: bytes, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clean: FileDigest, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "out.ome.tif"
+    path = tmp_path / name
     calls = iter(range(100))
 
     def full(descriptor: int, data: bytes, offset: int) -> None:
@@ -386,6 +397,7 @@ def test_a_failing_disk_keeps_what_is_stored(
 
     written = spool.write_at
     monkeypatch.setattr(spool, "write_at", full)
+    monkeypatch.setattr(chunk_files, "write_at", full)
     with pytest.raises(OutputError) as failed:
         write(path, BOXES)
     monkeypatch.undo()
@@ -394,4 +406,4 @@ def test_a_failing_disk_keeps_what_is_stored(
     with Journal(path, IDENTITY, "true") as lines:
         assert lines.holds_tiles
     write(path, BOXES)
-    assert path.read_bytes() == clean
+    assert FileDigest.of(path) == clean

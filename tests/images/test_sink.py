@@ -10,6 +10,9 @@ import subprocess
 import sys
 import textwrap
 import tracemalloc
+from collections.abc import Callable, Hashable
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import ome_types
@@ -32,16 +35,30 @@ from exactile.images import (
 )
 from exactile.images.metadata import PIXEL_TYPES
 from exactile.images.ome_tiff_sink import needs_bigtiff
+from exactile.images.zarr_sink import ZarrSink
 
-SINKS = [OmeTiffSink]
+ZarrSink05 = partial(ZarrSink, version="0.5")
+SINKS = {"OmeTiffSink": OmeTiffSink, "ZarrSink": ZarrSink, "ZarrSink05": ZarrSink05}
 
 # Validation against the schema needs one of these; the model itself is checked without.
 _CAN_VALIDATE = any(importlib.util.find_spec(name) for name in ("lxml", "xmlschema"))
 
 
-@pytest.fixture(params=SINKS, ids=lambda sink: sink.__name__)
-def sink_type(request) -> type[Sink]:
+@pytest.fixture(params=SINKS.values(), ids=SINKS.keys())
+def sink_type(request) -> Callable[..., Sink]:
     return request.param
+
+
+def name_of(sink_type, stem: str = "out") -> str:
+    return stem + (".ome.tif" if sink_type is OmeTiffSink else ".ome.zarr")
+
+
+def content_of(path: Path) -> Hashable:
+    """All bytes of a file, or of every file in a folder by its name."""
+    if path.is_file():
+        return path.read_bytes()
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return tuple((str(file.relative_to(path)), file.read_bytes()) for file in files)
 
 
 def pixels_of(image: OutputImage) -> np.ndarray:
@@ -59,7 +76,7 @@ def boxes_of(shape, step) -> list[Box]:
     return [Box((row, column)) for row in rows for column in columns]
 
 
-def write_all(sink_type, path, image, step=(500, 700), order=None) -> bytes:
+def write_all(sink_type, path, image, step=(500, 700), order=None) -> Hashable:
     pixels = pixels_of(image)
     work = [(plane, box) for plane in image.planes for box in boxes_of(image.shape, step)]
     if order is not None:
@@ -67,7 +84,7 @@ def write_all(sink_type, path, image, step=(500, 700), order=None) -> bytes:
     with sink_type(path, image) as sink:
         for plane, box in work:
             sink.write(plane, box, pixels[plane.t, :, plane.z][box.slices])
-    return path.read_bytes()
+    return content_of(path)
 
 
 def write_part(sink: Sink) -> None:
@@ -95,7 +112,7 @@ def image(request) -> OutputImage:
 
 
 def test_what_is_written_is_read_back(sink_type, image, tmp_path):
-    path = tmp_path / "out.ome.tif"
+    path = tmp_path / name_of(sink_type)
     write_all(sink_type, path, image)
     pixels = pixels_of(image)
     with open_source(path) as source:
@@ -106,18 +123,28 @@ def test_what_is_written_is_read_back(sink_type, image, tmp_path):
             np.testing.assert_array_equal(found, pixels[plane.t, :, plane.z])
 
 
-def test_bfio_and_tifffile_read_it_by_default(sink_type, image, tmp_path):
-    from bfio import BioReader
-
+def test_tifffile_reads_it_as_ome(image, tmp_path):
     path = tmp_path / "out.ome.tif"
-    write_all(sink_type, path, image)
+    write_all(OmeTiffSink, path, image)
     pixels = pixels_of(image)
     with tifffile.TiffFile(path) as tiff:
         series = tiff.series[0]
         assert series.kind == "ome"
         np.testing.assert_array_equal(series.asarray().reshape(pixels.shape), pixels)
-    with BioReader(path) as reader:
-        assert reader._backend_name == "python"
+
+
+def test_bfio_reads_it_by_default(sink_type, image, tmp_path):
+    from bfio import BioReader
+
+    if sink_type is not OmeTiffSink and 1 in image.shape:
+        pytest.skip("bfio drops Y or X from a Zarr where it is of one pixel, and fails")
+    path = tmp_path / name_of(sink_type)
+    write_all(sink_type, path, image)
+    pixels = pixels_of(image)
+    backend = {OmeTiffSink: "python", ZarrSink: "zarr", ZarrSink05: "zarr3"}[sink_type]
+    # Several workers hide errors of Zarr's.
+    with BioReader(path, max_workers=1) as reader:
+        assert reader._backend_name == backend
         assert image.shape == (reader.Y, reader.X)
         assert reader.dtype == image.dtype
         found = reader[:].reshape(*image.shape, image.size_z, image.size_c, image.size_t)
@@ -126,7 +153,7 @@ def test_bfio_and_tifffile_read_it_by_default(sink_type, image, tmp_path):
 
 def test_the_bytes_depend_on_the_pixels_alone(sink_type, tmp_path):
     image = output((1100, 1300), "uint16", c=2, z=2)
-    path = tmp_path / "out.ome.tif"
+    path = tmp_path / name_of(sink_type)
     files = {
         write_all(sink_type, path, image, step, order)
         for step, order in [((1024, 1024), None), ((300, 1300), 1), ((1100, 77), 2)]
@@ -167,26 +194,28 @@ def cut(draw, box: Box, depth: int) -> list[Box]:
 )
 def test_any_partition_in_any_order_gives_the_same_file(sink_type, tmp_path, data):
     image = output((1030, 1040))
-    reference = write_all(sink_type, tmp_path / "reference.ome.tif", image, image.shape)
+    reference = write_all(sink_type, tmp_path / name_of(sink_type, "reference"), image, image.shape)
     boxes = data.draw(st.permutations(cut(data.draw, Box.of_shape(image.shape), 4)))
     pixels = pixels_of(image)[0, :, 0]
-    path = tmp_path / "out.ome.tif"
+    path = tmp_path / name_of(sink_type)
     with sink_type(path, image) as sink:
         for box in boxes:
             sink.write(Plane(), box, pixels[box.slices])
-    assert path.read_bytes() == reference
+    assert content_of(path) == reference
 
 
 def test_the_caller_may_reuse_its_array(sink_type, tmp_path):
     image = output((1024, 2048))
     buffer = np.empty((1, 1024, 1024), np.uint8)
-    path = tmp_path / "out.ome.tif"
+    path = tmp_path / name_of(sink_type)
     with sink_type(path, image) as sink:
         for index, box in enumerate(boxes_of(image.shape, (1024, 1024))):
             buffer[:] = index + 1
             sink.write(Plane(), box, buffer)
             buffer[:] = 99
-    assert set(np.unique(tifffile.imread(path))) == {1, 2}
+    with open_source(path) as source:
+        found = source.read(Plane(), (0,), Box.of_shape(image.shape))
+    assert set(np.unique(found)) == {1, 2}
 
 
 def test_memory_does_not_grow_with_the_image(sink_type, tmp_path):
@@ -194,7 +223,7 @@ def test_memory_does_not_grow_with_the_image(sink_type, tmp_path):
         image = output((rows * 1024, 1024))
         pixels = np.zeros((1, 1024, 1024), np.uint8)
         tracemalloc.start()
-        with sink_type(tmp_path / "out.ome.tif", image) as sink:
+        with sink_type(tmp_path / name_of(sink_type), image) as sink:
             for box in boxes_of(image.shape, (1024, 1024)):
                 sink.write(Plane(), box, pixels)
         _, highest = tracemalloc.get_traced_memory()
@@ -205,7 +234,7 @@ def test_memory_does_not_grow_with_the_image(sink_type, tmp_path):
     assert peak(40) < peak(8) + 2**20
 
 
-def test_metadata_is_valid_and_kept(sink_type, tmp_path):
+def test_metadata_is_kept(sink_type, tmp_path):
     metadata = ImageMetadata(
         PhysicalSize(0.65),
         PhysicalSize(650, "nm"),
@@ -213,10 +242,17 @@ def test_metadata_is_valid_and_kept(sink_type, tmp_path):
         ("nuclei <1>", "µ-tubuli"),
         "well A&1",
     )
-    path = tmp_path / "out.ome.tif"
+    path = tmp_path / name_of(sink_type)
     write_all(sink_type, path, output((20, 30), c=2, z=2, metadata=metadata))
     with open_source(path) as source:
         assert source.metadata == metadata
+
+
+def test_ome_xml_is_valid_and_the_tags_say_the_same(tmp_path):
+    path = tmp_path / "out.ome.tif"
+    sizes = PhysicalSize(0.65), PhysicalSize(650, "nm"), PhysicalSize(2.5)
+    metadata = ImageMetadata(*sizes, ("nuclei <1>", "µ-tubuli"), "well A&1")
+    write_all(OmeTiffSink, path, output((20, 30), c=2, z=2, metadata=metadata))
     with tifffile.TiffFile(path) as tiff:
         ome = ome_types.from_xml(tiff.ome_metadata, validate=_CAN_VALIDATE)
         tags = tiff.pages[0].tags
@@ -228,17 +264,17 @@ def test_metadata_is_valid_and_kept(sink_type, tmp_path):
     assert ome.images[0].acquisition_date is None
 
 
-def test_without_physical_size_the_resolution_has_no_unit(sink_type, tmp_path):
+def test_without_physical_size_the_resolution_has_no_unit(tmp_path):
     path = tmp_path / "out.ome.tif"
-    write_all(sink_type, path, output((20, 30)))
+    write_all(OmeTiffSink, path, output((20, 30)))
     with tifffile.TiffFile(path) as tiff:
         assert tiff.pages[0].tags["ResolutionUnit"].value == tifffile.RESUNIT.NONE
 
 
 @pytest.mark.parametrize("size", [PhysicalSize(1e-15), PhysicalSize(2, "pixel")])
-def test_a_physical_size_that_has_no_resolution_is_kept_in_the_xml(sink_type, tmp_path, size):
+def test_a_physical_size_that_has_no_resolution_is_kept_in_the_xml(tmp_path, size):
     path = tmp_path / "out.ome.tif"
-    write_all(sink_type, path, output((20, 30), metadata=ImageMetadata(size, size)))
+    write_all(OmeTiffSink, path, output((20, 30), metadata=ImageMetadata(size, size)))
     with open_source(path) as source:
         assert source.metadata.x == size
     with tifffile.TiffFile(path) as tiff:
@@ -257,23 +293,24 @@ def test_edge_tiles_are_padded_with_zeros(tmp_path):
 
 
 def test_nothing_but_the_image_is_left_in_the_folder(sink_type, tmp_path):
-    path = tmp_path / "out.ome.tif"
+    path = tmp_path / name_of(sink_type)
     with sink_type(path, output((20, 30))) as sink:
         sink.write(Plane(), Box.of_shape((20, 30)), np.zeros((1, 20, 30), np.uint8))
-        assert [p for p in tmp_path.iterdir() if p.is_file()] == []
+        assert [p for p in tmp_path.iterdir() if p.name != ".exactile"] == []
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_two_images_may_be_written_at_once(sink_type, tmp_path):
-    first = sink_type(tmp_path / "a.ome.tif", output((20, 30)))
+    first = sink_type(tmp_path / name_of(sink_type, "a"), output((20, 30)))
     with first:
-        write_all(sink_type, tmp_path / "b.ome.tif", output((20, 30)))
+        write_all(sink_type, tmp_path / name_of(sink_type, "b"), output((20, 30)))
         first.write(Plane(), Box.of_shape((20, 30)), np.zeros((1, 20, 30), np.uint8))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.ome.tif", "b.ome.tif"]
+    names = [name_of(sink_type, "a"), name_of(sink_type, "b")]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
 
 
 def test_closing_twice_is_harmless_and_writing_later_is_a_defect(sink_type, tmp_path):
-    sink = sink_type(tmp_path / "out.ome.tif", output((1, 1)))
+    sink = sink_type(tmp_path / name_of(sink_type), output((1, 1)))
     pixel = np.zeros((1, 1, 1), np.uint8)
     sink.write(Plane(), Box.of_shape((1, 1)), pixel)
     sink.close()
@@ -288,7 +325,7 @@ def test_closing_twice_is_harmless_and_writing_later_is_a_defect(sink_type, tmp_
 
 
 def test_a_pixel_written_twice_raises(sink_type, tmp_path):
-    sink = sink_type(tmp_path / "out.ome.tif", output((20, 30)))
+    sink = sink_type(tmp_path / name_of(sink_type), output((20, 30)))
     write_part(sink)
     with pytest.raises(CoverageError, match="written twice"):
         write_part(sink)
@@ -299,7 +336,7 @@ def test_a_pixel_written_twice_raises(sink_type, tmp_path):
 def test_a_pixel_of_a_finished_tile_written_again_raises(sink_type, tmp_path):
     whole = Box.of_shape((20, 30))
     pixels = np.zeros((1, 20, 30), np.uint8)
-    sink = sink_type(tmp_path / "out.ome.tif", output((20, 30)))
+    sink = sink_type(tmp_path / name_of(sink_type), output((20, 30)))
     sink.write(Plane(), whole, pixels)
     with pytest.raises(CoverageError, match="written twice"):
         sink.write(Plane(), whole, pixels)
@@ -308,7 +345,7 @@ def test_a_pixel_of_a_finished_tile_written_again_raises(sink_type, tmp_path):
 
 @pytest.mark.parametrize("missing", ["all", "plane", "pixels"])
 def test_missing_pixels_raise_at_the_end(sink_type, tmp_path, missing):
-    path = tmp_path / "out.ome.tif"
+    path = tmp_path / name_of(sink_type)
     image = output((20, 30), z=2)
     sink = sink_type(path, image)
     if missing == "plane":
@@ -322,22 +359,23 @@ def test_missing_pixels_raise_at_the_end(sink_type, tmp_path, missing):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_exception_leaves_nothing(sink_type, tmp_path, error):
-    with pytest.raises(error), sink_type(tmp_path / "out.ome.tif", output((20, 30))) as sink:  # noqa: PT012
+    with pytest.raises(error), sink_type(tmp_path / name_of(sink_type), output((20, 30))) as sink:  # noqa: PT012
         write_part(sink)
         raise error
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_exception_leaves_the_file_that_was_there(sink_type, tmp_path):
-    path = tmp_path / "out.ome.tif"
-    path.write_bytes(b"from an earlier run")
+def test_an_exception_leaves_the_image_that_was_there(sink_type, tmp_path):
+    path = tmp_path / name_of(sink_type)
+    earlier = write_all(sink_type, path, output((9, 9)))
     with pytest.raises(RuntimeError), sink_type(path, output((20, 30))) as sink:  # noqa: PT012
         write_part(sink)
         raise RuntimeError
-    assert path.read_bytes() == b"from an earlier run"
+    assert content_of(path) == earlier
     write_all(sink_type, path, output((20, 30)))
     with open_source(path) as source:
         assert source.shape == (20, 30)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(
@@ -351,8 +389,8 @@ def test_an_exception_leaves_the_file_that_was_there(sink_type, tmp_path):
     ],
 )
 def test_pixels_that_do_not_fit_are_a_defect(sink_type, tmp_path, plane, box, pixels):
-    sink = sink_type(tmp_path / "out.ome.tif", output((20, 30)))
-    with pytest.raises(ValueError, match=r"out\.ome\.tif"):
+    sink = sink_type(tmp_path / name_of(sink_type), output((20, 30)))
+    with pytest.raises(ValueError, match=r"out\.ome\.\w+"):
         sink.write(plane, box, pixels)
     sink.discard()
 
@@ -363,33 +401,33 @@ def test_images_that_cannot_be_described_are_a_defect(sink_type, tmp_path):
     with pytest.raises(ValueError, match="2 channel names for 1 channels"):
         output((5, 5), metadata=ImageMetadata(channels=("a", "b")))
     with pytest.raises(ValueError, match="cannot write complex64"):
-        sink_type(tmp_path / "out.ome.tif", output((5, 5), "complex64"))
+        sink_type(tmp_path / name_of(sink_type), output((5, 5), "complex64"))
 
 
 def test_a_missing_folder_is_named(sink_type, tmp_path):
-    path = tmp_path / "nowhere" / "out.ome.tif"
-    with pytest.raises(OutputError, match=r"out\.ome\.tif cannot be written: .*nowhere is no"):
+    path = tmp_path / "nowhere" / name_of(sink_type)
+    with pytest.raises(OutputError, match=r"out\.ome\.\w+ cannot be written: .*nowhere is no"):
         sink_type(path, output((5, 5)))
 
 
-def test_a_folder_of_the_same_name_is_named(sink_type, tmp_path):
+def test_a_folder_of_the_same_name_is_named(tmp_path):
     path = tmp_path / "out.ome.tif"
     path.mkdir()
     with pytest.raises(OutputError, match="a folder has that name"):
-        sink_type(path, output((5, 5)))
+        OmeTiffSink(path, output((5, 5)))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_named(sink_type, tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match="Permission denied"):
-        sink_type(tmp_path / "out.ome.tif", output((5, 5)))
+        sink_type(tmp_path / name_of(sink_type), output((5, 5)))
 
 
 def test_a_file_where_the_work_folder_should_be_is_named(sink_type, tmp_path):
     (tmp_path / ".exactile").write_text("in the way")
-    with pytest.raises(OutputError, match=r"out\.ome\.tif cannot be written"):
-        sink_type(tmp_path / "out.ome.tif", output((5, 5)))
+    with pytest.raises(OutputError, match=r"out\.ome\.\w+ cannot be written"):
+        sink_type(tmp_path / name_of(sink_type), output((5, 5)))
 
 
 def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -10,6 +10,7 @@ from exactile.images.collection import (
 from exactile.images.metadata import ImageMetadata, PhysicalSize
 from exactile.images.ome_tiff_sink import OmeTiffSink
 from exactile.images.open import open_source, read_sizes
+from exactile.images.open_sink import open_sink
 from exactile.images.sink import CoverageError, OutputImage, Sink
 from exactile.images.source import Plane, Source
 
@@ -24,6 +25,7 @@ __all__ = [
     "Sink",
     "Source",
     "collect",
+    "open_sink",
     "open_source",
     "output_name",
     "output_names",

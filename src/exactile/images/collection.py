@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from exactile.errors import CollectionError, SettingsError
 
-DEFAULT_PATTERN = r".*\.ome\.tiff?"
-"""Every OME-TIFF. A pattern matches whole names; `{x:ddd}` is three digits (filepattern's rule)."""
+DEFAULT_PATTERN = r".*\.ome\.(?:tiff?|zarr)"
+"""Every OME-TIFF and OME-Zarr. A pattern matches whole names; `{x:ddd}` is three digits
+(filepattern's rule)."""
 
-_SUFFIXES = (".ome.tiff", ".ome.tif", ".tiff", ".tif")
-_WRITABLE = (".ome.tif", ".ome.tiff")
+_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.zarr", ".tiff", ".tif", ".zarr")
+_WRITABLE = (".ome.tif", ".ome.tiff", ".ome.zarr")
+
+_ESCAPE_SET_OR_GROUP = re.compile(r"(\\.|\[[^]]*\])|\((?!\?)")
 
 
 def collect(inp_dir: Path, pattern: str = DEFAULT_PATTERN) -> tuple[Path, ...]:
-    """Return the image files in `inp_dir` whose names match `pattern`, sorted by name.
+    """Return the images in `inp_dir` whose names match `pattern`, sorted by name.
 
-    Hidden files and folders are never images. Where nothing at the top matches and there is a
-    sub-folder `images`, as in the raw output of a workflow step, that is read instead.
+    Images are files, and folders whose names end in .zarr; hidden ones never are. Where nothing at
+    the top matches and there is a sub-folder `images`, as in the raw output of a workflow step,
+    that is read instead.
 
-    Raises CollectionError for a folder that is missing, empty or without a match, for a match
-    that is an OME-Zarr folder, and for a pattern that filepattern does not understand.
+    Raises CollectionError for a folder that is missing, empty or without a match, and for a pattern
+    that filepattern does not understand.
     """
     try:
         found = _match(inp_dir, pattern)
@@ -38,20 +43,15 @@ def collect(inp_dir: Path, pattern: str = DEFAULT_PATTERN) -> tuple[Path, ...]:
         raise CollectionError(f"{inp_dir} cannot be listed: {error.strerror or error}") from error
     if not found:
         raise _nothing_found(inp_dir, pattern)
-    for path in found:
-        if path.is_dir():
-            raise CollectionError(
-                f"{path} is an OME-Zarr folder, which is not read yet: convert it to OME-TIFF, or "
-                "leave it out with --filePattern"
-            )
     return found
 
 
 def output_name(path: Path, extension: str | None = None) -> str:
     """Return the name of the output for the input `path`.
 
-    The input's name is kept, so that the next step finds it in a stitching vector: OME-TIFF names
-    as they are, `x.tif` as `x.ome.tif`. `extension` replaces the input's; '' is as good as None.
+    The input's name is kept, so that the next step finds it in a stitching vector: OME-TIFF and
+    OME-Zarr names as they are, `x.tif` as `x.ome.tif`, `x.zarr` as `x.ome.zarr`. `extension`
+    replaces the input's; '' is as good as None.
 
     Raises SettingsError for an extension that cannot be written.
     """
@@ -64,7 +64,9 @@ def output_name(path: Path, extension: str | None = None) -> str:
                 f"{', '.join(_WRITABLE)} (POLUS_IMG_EXT)"
             )
         return stem + extension
-    return path.name if path.name.endswith(_WRITABLE) else f"{stem}.ome.tif"
+    if path.name.endswith(_WRITABLE):
+        return path.name
+    return stem + (".ome.zarr" if suffix == ".zarr" else ".ome.tif")
 
 
 def part_stem(output: str) -> tuple[str, str]:
@@ -106,7 +108,9 @@ def _match(folder: Path, pattern: str) -> tuple[Path, ...]:
     from filepattern import FilePattern  # type: ignore[import-untyped]
 
     try:
-        matches = FilePattern(names, pattern, suppress_warnings=True)
+        # A group that captures ends the process in filepattern.
+        grouped = _ESCAPE_SET_OR_GROUP.sub(lambda found: found[1] or "(?:", pattern)
+        matches = FilePattern(names, grouped, suppress_warnings=True)
         matched = {str(name) for _, files in matches for name in files}
     except (IndexError, RuntimeError, ValueError) as error:
         raise CollectionError(
@@ -123,15 +127,9 @@ def _is_candidate(path: Path) -> bool:
 
 
 def _nothing_found(folder: Path, pattern: str) -> CollectionError:
-    files = sorted(path.name for path in folder.iterdir() if path.is_file())
-    zarr = sorted(path.name for path in folder.iterdir() if path.name.endswith(".zarr"))
-    if zarr and not files:
-        return CollectionError(
-            f"{folder} holds OME-Zarr folders, such as {zarr[0]}, which are not read yet: convert "
-            "them to OME-TIFF"
-        )
+    files = sorted(path.name for path in folder.iterdir() if _is_candidate(path))
     if not files:
-        return CollectionError(f"{folder} is empty: it holds no files to segment")
+        return CollectionError(f"{folder} is empty: it holds no images to segment")
     plain = next((name for name in files if name.lower().endswith((".tif", ".tiff"))), None)
     hint = (
         r"try --filePattern '.*\.tiff?'"

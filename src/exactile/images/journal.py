@@ -1,7 +1,7 @@
 """What a run has stored of an image, written down so that a later run goes on from there.
 
     <name>.partial/journal        a line for each fact, only ever appended
-    <name>.partial/page-000000    the tiles that the lines speak of
+    <name>.partial/page-000000    the tiles that the lines speak of; those of a Zarr in `whole`
 
 A line is the CRC-32 of its text, and the text, JSON. The first line names the run that writes: its
 identity, all that the bits of the result depend on. Every further line is a `tile` that is stored,
@@ -24,6 +24,7 @@ import fcntl
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -209,7 +210,9 @@ class Journal:
         self._end = 0
         self.tiles, self.recorded = {}, {}
         for path in self.folder.iterdir():
-            if path.name != NAME:
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != NAME:
                 path.unlink()
 
     def __enter__(self) -> Self:

@@ -19,7 +19,7 @@ from exactile.images.tifffile_source import TifffileSource
 
 
 def open_source(path: Path, cache_bytes: int = DEFAULT_CACHE_BYTES, threads: int = 1) -> Source:
-    """Return a source for the image file `path`, to be used in a `with` and by one thread.
+    """Return a source for the image `path`, a file or an OME-Zarr folder, for one thread.
 
     `cache_bytes` bounds the memory for decoded chunks, whatever the image's size; `threads` of its
     own decode.
@@ -27,6 +27,8 @@ def open_source(path: Path, cache_bytes: int = DEFAULT_CACHE_BYTES, threads: int
     Raises ImageError, naming the file, where it is missing, empty, no TIFF, damaged, truncated,
     unfinished, or of a kind that is not supported.
     """
+    if path.is_dir():
+        return _open_folder(path, cache_bytes, threads)
     with ExitStack() as opened:
         tiff = opened.enter_context(_open_tiff(path))
         layout = read_layout(tiff, path)
@@ -58,11 +60,22 @@ def read_sizes(path: Path) -> tuple[int, int, int, int]:
         return (size_t, size_z, *layout.shape)
 
 
+def _open_folder(path: Path, cache_bytes: int, threads: int) -> Source:
+    # zarr and the models of its metadata take time to import, which TIFF files need not wait for.
+    from exactile.images.zarr_open import is_zarr, open_zarr
+
+    if not is_zarr(path):
+        kind = "an OME-Zarr folder: it has no zarr.json or .zgroup; copy or write it again"
+        raise ImageError(
+            f"{path} is not {kind}"
+            if path.name.endswith(".zarr")
+            else f"{path} is a folder, not an image file"
+        )
+    return open_zarr(path, cache_bytes, threads)
+
+
 def _open_tiff(path: Path) -> TiffFile:
     try:
-        if path.is_dir():
-            hint = "; OME-Zarr is not read yet" if path.name.endswith(".zarr") else ""
-            raise ImageError(f"{path} is a folder, not an image file{hint}")
         if path.stat().st_size == 0:
             raise ImageError(f"{path} is empty (0 bytes): copy or write it again")
         return TiffFile(path)

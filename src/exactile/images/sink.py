@@ -58,6 +58,9 @@ class OutputImage:
     """Number of planes in the stack."""
     metadata: ImageMetadata = field(default_factory=ImageMetadata)
     """Physical size, channel names (none, or one for each channel) and name."""
+    labels: tuple[str, ...] = ()
+    """Names of the classes, from 0, where pixels are their numbers; empty where they are amounts.
+    Of numbers of classes, the most frequent stands for several pixels; of amounts, the mean."""
 
     def __post_init__(self) -> None:
         if min(self.dimensions) < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -57,3 +58,27 @@ def named_errors(output: Path) -> Iterator[None]:
             f"{output} cannot be written: {cause}; check the free space, the limits and "
             f"the permissions of {output.parent}"
         ) from error
+
+
+def sync(path: Path) -> None:
+    """See that a file, or a folder with all that is in it, is on the disk. Raises OSError."""
+    if path.is_dir():
+        for inner in path.iterdir():
+            sync(inner)
+        sync_folder(path)
+    else:
+        _sync(path)
+
+
+def sync_folder(path: Path) -> None:
+    """See that the names in a folder are on the disk, where the file system syncs folders."""
+    with suppress(OSError):
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,203 @@
+"""OME-Zarr 0.4 and 0.5: the array of full resolution, read through zarr.
+
+What is decided here:
+
+- A chunk whose file is not there is the fill value, as the format has it: writers leave out chunks
+  that are all background, so that a missing file alone is no damage. It may be one that was lost in
+  copying, though, which nothing in the format tells apart: the first one is logged. An array that
+  has not a single chunk, or no fill value, was never written, or not copied: it is refused.
+- A chunk that is there and is empty, or shorter than it says, is damage.
+- Plates and wells hold many images, and groups of labels may; they are refused by name. A label
+  image is an image.
+- Chunks may span planes and channels. The block decoded last is kept, so that reading its channels
+  one after the other decodes it once.
+"""
+
+from __future__ import annotations
+
+import logging
+import lzma
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from exactile.errors import ImageError
+from exactile.geometry import Interval, floor_to
+from exactile.images.metadata import PIXEL_TYPES, ImageMetadata
+from exactile.images.source import DEFAULT_CACHE_BYTES, Plane, Source
+from exactile.images.tiff_layout import DAMAGE, blocks_of
+from exactile.images.zarr_metadata import AxisOrder
+
+logger = logging.getLogger(__name__)
+
+ZARR_DAMAGE = (*DAMAGE, EOFError, zlib.error, lzma.LZMAError)
+"""What zarr and its codecs raise for damaged folders, found by truncating chunks of every codec."""
+
+_CHUNK_SIDE = 512
+_BLOSC_HEADER = 16
+
+
+class ZarrSource(Source):
+    """An array of an OME-Zarr folder, read a chunk at a time."""
+
+    def __init__(
+        self,
+        path: Path,
+        array: zarr.Array[Any],
+        axes: AxisOrder,
+        metadata: ImageMetadata,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        threads: int = 1,
+    ) -> None:
+        """Read `array`, in the folder `path`.
+
+        Raises ImageError where its shape, chunks or type are not those of an image.
+        """
+        super().__init__(cache_bytes, threads)
+        self.path = path
+        self.metadata = metadata
+        self._array = array
+        self._axes = axes
+        _check_array(path, array, axes)
+        sides = array.shape
+        self.shape = (sides[axes.y], sides[axes.x])
+        self.size_t, self.size_c, self.size_z = (
+            1 if axis is None else sides[axis] for axis in (axes.t, axes.c, axes.z)
+        )
+        if len(metadata.channels) != self.size_c:
+            self.metadata = replace(metadata, channels=())
+        self.dtype = np.dtype(array.dtype).newbyteorder("=")
+        self._step = array.chunks
+        stack = np.prod([s for i, s in enumerate(self._step) if i not in (axes.y, axes.x)])
+        # Several small chunks are read as one, not to drown in calls.
+        wanted = _CHUNK_SIDE if stack == 1 else 1
+        self.chunk = (
+            blocks_of(self._step[axes.y], self.shape[0], wanted),
+            blocks_of(self._step[axes.x], self.shape[1], wanted),
+        )
+        self._spans = bool(stack > 1)
+        self._folder = path / array.path
+        self._file_step = array.shards or array.chunks
+        self._blosc = array.shards is None and _ends_in_blosc(array)
+        self._last: tuple[tuple[Interval, ...], NDArray[Any]] | None = None
+        self._absent_logged = False
+        self._check_not_empty()
+
+    def read_chunk(self, plane: Plane, channel: int, row: int, column: int) -> NDArray[Any]:
+        """Return one chunk; see Source."""
+        axes = self._axes
+        rows, columns = self.chunk_box(row, column).axes
+        wanted = {axes.t: plane.t, axes.c: channel, axes.z: plane.z, axes.other: 0}
+        block = tuple(
+            rows if axis == axes.y else columns if axis == axes.x else self._cell(axis, position)
+            for axis, position in ((axis, wanted.get(axis, 0)) for axis in range(self._array.ndim))
+        )
+        last = self._last  # another thread may put its own there
+        if last is not None and last[0] == block:
+            pixels = last[1]
+        else:
+            pixels = self._decode(block, plane, channel)
+        if self._spans:
+            self._last = (block, pixels)
+        inside = tuple(
+            slice(None) if axis in (axes.y, axes.x) else wanted[axis] - interval.start
+            for axis, interval in enumerate(block)
+        )
+        chunk = pixels[inside]
+        return chunk if axes.y < axes.x else chunk.T
+
+    def _cell(self, axis: int, position: int) -> Interval:
+        """Return the positions of an axis that are decoded together with `position`."""
+        start = floor_to(position, self._step[axis])
+        return Interval(start, min(start + self._step[axis], self._array.shape[axis]))
+
+    def _decode(self, block: tuple[Interval, ...], plane: Plane, channel: int) -> NDArray[Any]:
+        try:
+            for place in self._files_over(block):
+                self._check_file(place)
+            pixels = self._array[tuple(slice(axis.start, axis.stop) for axis in block)]
+        except ZARR_DAMAGE as error:
+            top, left = block[self._axes.y].start, block[self._axes.x].start
+            raise ImageError(
+                f"{self.path} cannot be read from row {top} and column {left} of {plane}, channel "
+                f"{channel}: {error}; the folder is damaged there: copy or write it again"
+            ) from error
+        return np.asarray(pixels, self.dtype)
+
+    def _files_over(self, block: tuple[Interval, ...]) -> Iterator[str]:
+        """Yield the key of each file, a chunk or a shard of them, that a block lies in."""
+        steps = zip(block, self._file_step, strict=True)
+        grid = (range(axis.start // step, (axis.stop - 1) // step + 1) for axis, step in steps)
+        for place in product(*grid):
+            yield self._array.metadata.encode_chunk_key(place)
+
+    def _check_file(self, key: str) -> None:
+        """See what the codecs do not: that a file is there, and holds what its header says."""
+        file = self._folder / key
+        try:
+            size = file.stat().st_size
+        except FileNotFoundError:
+            if self._array.fill_value is None:
+                raise ValueError(f"chunk {key} is not there, and there is no fill value") from None
+            if not self._absent_logged:
+                self._absent_logged = True
+                logger.warning(
+                    "%s: chunk %s is not there, and counts as %s, the fill value; copy the folder "
+                    "again if its writer does not leave out empty chunks",
+                    self.path,
+                    key,
+                    self._array.fill_value,
+                )
+            return
+        if size == 0:
+            raise ValueError(f"chunk {key} is empty")
+        if self._blosc:
+            with file.open("rb") as opened:
+                header = opened.read(_BLOSC_HEADER)
+            # The decoder trusts this number, and reads memory beyond a chunk that was cut.
+            if int.from_bytes(header[12:16], "little") != size:
+                raise ValueError(f"chunk {key} has not the {size} bytes that its header speaks of")
+
+    def _check_not_empty(self) -> None:
+        """Refuse an array without a single chunk, which is no image but a copy that failed."""
+        for file in self._folder.rglob("*"):
+            if file.is_file() and not file.name.startswith(".") and file.name != "zarr.json":
+                return
+        raise ImageError(
+            f"{self.path} holds no pixels: there is no chunk in {self._folder}; it was not "
+            "completely written or copied"
+        )
+
+    def _close(self) -> None:
+        self._last = None
+
+
+def _check_array(path: Path, array: zarr.Array[Any], axes: AxisOrder) -> None:
+    if np.dtype(array.dtype).name not in PIXEL_TYPES:
+        raise ImageError(
+            f"{path}: pixels of {array.dtype} are not supported; convert them to one of "
+            f"{', '.join(PIXEL_TYPES)}"
+        )
+    if min(array.shape) < 1:
+        raise ImageError(f"{path} has no pixels: its array is of shape {array.shape}")
+    if axes.other is not None and array.shape[axes.other] > 1:
+        raise ImageError(
+            f"{path} has an axis of {array.shape[axes.other]} positions that is neither time, "
+            "channel nor space: write an image for each of them"
+        )
+
+
+def _ends_in_blosc(array: zarr.Array[Any]) -> bool:
+    """Return whether the bytes of a chunk's file are those of Blosc."""
+    document: Mapping[str, Any] = array.metadata.to_dict()
+    if array.metadata.zarr_format == 2:
+        codec = document["compressor"] or {}
+        return bool(codec.get("id") == "blosc")
+    return bool(document["codecs"][-1]["name"] == "blosc")
