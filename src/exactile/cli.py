@@ -29,7 +29,7 @@ app = typer.Typer(
 )
 logger = logging.getLogger("exactile")
 
-BOOLEAN_OPTIONS = ("--preview",)
+BOOLEAN_OPTIONS = ("--preview", "--pyramid")
 WITHOUT_VALUE = {"--resume": "true"}
 """What an option means that stands alone, followed by another one or by nothing."""
 REFUSED = 3
@@ -161,6 +161,9 @@ def segment(
             "all matches; default auto.",
         ),
     ] = "",
+    pyramid: Annotated[
+        bool, typer.Option("--pyramid", help="Write smaller levels too, for viewers.")
+    ] = False,
     preview: Annotated[
         bool, typer.Option("--preview", help="Only write outDir/preview.json, and stop.")
     ] = False,
@@ -188,6 +191,7 @@ def segment(
         "channel": channel,
         "verify": verify,
         "resume": resume,
+        "pyramid": pyramid,
         "preview": preview,
         "POLUS_IMG_EXT": os.environ.get("POLUS_IMG_EXT", ""),
     }

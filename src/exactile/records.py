@@ -84,6 +84,8 @@ def describe_output(
         metadata=replace(
             metadata, channels=names, y=_scaled(metadata.y, y), x=_scaled(metadata.x, x)
         ),
+        downsampling="mode" if labels else "mean",
+        pyramid=job.settings.pyramid,
     )
 
 

@@ -60,6 +60,8 @@ class SegmentSettings(BaseModel):
     resume: Literal["auto", "true", "false"] = "auto"
     """What an earlier run left: auto goes on with it where everything matches and else begins anew;
     true refuses where something differs; false begins anew and does all again."""
+    pyramid: bool = False
+    """Write smaller levels into the results, each half the one before, for viewers."""
     preview: bool = False
     """Only write outDir/preview.json, the names of the results, and stop."""
     extension: str | None = Field(default=None, alias="POLUS_IMG_EXT")

@@ -2,10 +2,15 @@
 
 Tiles are compressed and stored on disk as they fill, in threads of their own, until all are there;
 then one pass puts the file together. The disk holds the compressed image twice then, until the
-file has its name: what is stored is what a later run goes on from. Compression is libdeflate's
-level 1. On 1024 x 1024 tiles, one core, against zlib's level 1: noisy float32 154 MB/s (zlib 46),
-smooth float32 200 (74), masks and labels 460 to 640 (720 to 800). Float probabilities are what a
-run would wait for, so this wins, and it wins at the same size (masks 44 : 1 against 34 : 1).
+file has its name: what is stored is what a later run goes on from.
+
+Smaller levels, where they are wanted, are made of the stored tiles before that pass. They are
+SubIFDs of the pages, as OME-TIFF has them; an image that fits one tile has none.
+
+Compression is libdeflate's level 1. On 1024 x 1024 tiles, one core, against zlib's level 1: noisy
+float32 154 MB/s (zlib 46), smooth float32 200 (74), masks and labels 460 to 640 (720 to 800). Float
+probabilities are what a run would wait for, so this wins, and it wins at the same size (masks
+44 : 1 against 34 : 1).
 """
 
 from __future__ import annotations
@@ -22,10 +27,8 @@ from threading import Lock
 from types import TracebackType
 from typing import Any
 
-import imagecodecs
-import numpy as np
 from numpy.typing import NDArray
-from tifffile import TiffWriter
+from tifffile import FILETYPE, TiffWriter
 
 from exactile.errors import OutputError
 from exactile.geometry import Box
@@ -36,12 +39,12 @@ from exactile.images.metadata import PIXEL_TYPES, PhysicalSize, build_ome_xml
 from exactile.images.sink import OutputImage, Sink
 from exactile.images.source import Plane
 from exactile.images.spool import PageSpool
+from exactile.images.spooled_levels import SpooledLevels
 from exactile.images.tile_assembler import TileAssembler, TileKey
+from exactile.images.tile_codec import compress
 from exactile.images.work_folder import make_empty, named_errors, remove, work_folder
 
 TILE_SIDE = 1024
-
-_DEFLATE_LEVEL = 1
 
 _CLASSIC_TIFF_LIMIT = 2**32 - 2**25
 """The largest file, in bytes, that classic TIFF addresses, less room for what surrounds pixels."""
@@ -75,6 +78,7 @@ class OmeTiffSink(Sink):
         self._journal = journal
         self._folder = work_folder(path)
         self._spools: dict[int, PageSpool] = {}
+        self._levels = SpooledLevels(image, TILE_SIDE)
         self._storing = Lock()
         self._assembled = self._finished = False
         with named_errors(path):
@@ -127,7 +131,7 @@ class OmeTiffSink(Sink):
 
     def _store(self, page: int, number: int, pixels: NDArray[Any]) -> None:
         """Compress a tile and write it to the disk; runs in a thread of the pool."""
-        data = _compress(pixels)
+        data = compress(pixels)
         with self._storing, named_errors(self.path):
             spool = self._spools.get(page)
             if spool is None:
@@ -161,7 +165,9 @@ class OmeTiffSink(Sink):
         self._wait()
         with named_errors(self.path):
             whole = self._folder / _WHOLE
+            self._levels.make(self._spools)
             self._put_together(whole)
+            self._levels.remove()
             _sync(whole)
             self._assembled = True
             return FileDigest.of(whole)
@@ -195,6 +201,7 @@ class OmeTiffSink(Sink):
             self._remove()
         else:
             with suppress(OSError):
+                self._levels.remove()
                 (self._folder / _WHOLE).unlink()
 
     def discard(self) -> None:
@@ -228,23 +235,34 @@ class OmeTiffSink(Sink):
                 error.add_note("the same command goes on from what is stored")
 
     def _put_together(self, whole: Path) -> None:
-        image = self.image
-        resolution = _resolution(image.metadata.x, image.metadata.y)
+        image, levels = self.image, self._levels
+        common: dict[str, Any] = {
+            "dtype": image.dtype,
+            "photometric": "minisblack",
+            "planarconfig": None,
+            "tile": (TILE_SIDE, TILE_SIDE),
+            "compression": "adobe_deflate",
+            "metadata": None,
+            "software": "exactile",
+            "maxworkers": 1,
+        }
         with TiffWriter(whole, bigtiff=needs_bigtiff(image), ome=False, byteorder="<") as writer:
             writer.write(
                 self._tiles(),
                 shape=image.dimensions,
-                dtype=image.dtype,
-                photometric="minisblack",
-                planarconfig=None,
-                tile=(TILE_SIDE, TILE_SIDE),
-                compression="adobe_deflate",
                 description=self._description.encode(),
-                metadata=None,
-                software="exactile",
-                maxworkers=1,
-                **resolution,
+                subifds=len(levels.shapes),
+                **common,
+                **_resolution(image.metadata.x, image.metadata.y),
             )
+            for level, shape in enumerate(levels.shapes, 1):
+                writer.write(
+                    levels.tiles(level),
+                    shape=(*image.dimensions[:3], *shape),
+                    subfiletype=FILETYPE.REDUCEDIMAGE,
+                    **common,
+                    **_resolution(image.metadata.x, image.metadata.y, 2**level),
+                )
 
     def _tiles(self) -> Iterator[bytes]:
         for page in sorted(self._spools):
@@ -256,8 +274,10 @@ def needs_bigtiff(image: OutputImage) -> bool:
 
     The answer does not depend on how well the pixels compress: equal shapes give equal formats.
     """
-    pages = image.size_t * image.size_c * image.size_z
-    tiles = pages * prod(cell_count(image.shape, (TILE_SIDE, TILE_SIDE)))
+    shapes = (image.shape, *SpooledLevels(image, TILE_SIDE).shapes)
+    planes = image.size_t * image.size_c * image.size_z
+    pages = planes * len(shapes)
+    tiles = planes * sum(prod(cell_count(shape, (TILE_SIDE, TILE_SIDE))) for shape in shapes)
     # Deflate adds 5 bytes to a block that does not compress, and a header; each tile has an
     # offset and a length, each page some tags.
     stored = TILE_SIDE**2 * image.dtype.itemsize
@@ -265,16 +285,15 @@ def needs_bigtiff(image: OutputImage) -> bool:
     return largest > _CLASSIC_TIFF_LIMIT
 
 
-def _compress(pixels: NDArray[Any]) -> bytes:
-    little_endian = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
-    return bytes(imagecodecs.deflate_encode(little_endian.tobytes(), level=_DEFLATE_LEVEL))
+def _resolution(x: PhysicalSize | None, y: PhysicalSize | None, scale: int = 1) -> dict[str, Any]:
+    """Return tifffile's arguments for the resolution tags: right, or that there is no unit.
 
-
-def _resolution(x: PhysicalSize | None, y: PhysicalSize | None) -> dict[str, Any]:
-    """Return tifffile's arguments for the resolution tags: right, or that there is no unit."""
+    Of a level, a pixel is `scale` times as large as one of the image.
+    """
     width, height = (None if size is None else size.centimetres for size in (x, y))
     if width is None or height is None:
         return {}
+    width, height = width * scale, height * scale
     if not all(2**-31 < 1 / side < 2**31 for side in (width, height)):
         return {}  # a TIFF rational cannot hold it; OME-XML does
     return {"resolution": (1 / width, 1 / height), "resolutionunit": "CENTIMETER"}

@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exactile.geometry import Box
+from exactile.images.downsampling import Downsampling
 from exactile.images.metadata import ImageMetadata
 from exactile.images.source import Plane, planes_of
 
@@ -58,6 +59,10 @@ class OutputImage:
     """Number of planes in the stack."""
     metadata: ImageMetadata = field(default_factory=ImageMetadata)
     """Physical size, channel names (none, or one for each channel) and name."""
+    downsampling: Downsampling = "mean"
+    """What a pixel of a smaller level is, of the four above it; the mode for labels."""
+    pyramid: bool = False
+    """Whether smaller levels are wanted where a format can do without them."""
 
     def __post_init__(self) -> None:
         if min(self.dimensions) < 1:
