@@ -81,7 +81,7 @@ def test_the_help_names_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     ended = call(["segment", "--help"])
     assert ended.code == 0
-    for name in ("inpDir", "outDir", *OPTIONAL, "preview"):
+    for name in ("inpDir", "outDir", *OPTIONAL, "pyramid", "preview"):
         assert f"--{name} " in ended.out
     assert DEFAULT_PATTERN in ended.out
 
@@ -148,6 +148,7 @@ def test_options_left_blank_are_absent(folder: Path) -> None:
         "verify": 0,
         "resume": "auto",
         "shard": None,
+        "pyramid": False,
         "preview": False,
         "POLUS_IMG_EXT": None,
     }

@@ -29,7 +29,7 @@ app = typer.Typer(
 )
 logger = logging.getLogger("exactile")
 
-BOOLEAN_OPTIONS = ("--preview",)
+BOOLEAN_OPTIONS = ("--preview", "--pyramid")
 WITHOUT_VALUE = {"--resume": "true"}
 """What an option means that stands alone, followed by another one or by nothing."""
 REFUSED = 3
@@ -176,6 +176,9 @@ def segment(
             "environment says (JOB_COMPLETION_INDEX and _COUNT, RANK and WORLD_SIZE).",
         ),
     ] = "",
+    pyramid: Annotated[
+        bool, typer.Option("--pyramid", help="Write smaller levels too, for viewers.")
+    ] = False,
     preview: Annotated[
         bool, typer.Option("--preview", help="Only write outDir/preview.json, and stop.")
     ] = False,
@@ -206,6 +209,7 @@ def segment(
         "verify": verify,
         "resume": resume,
         "shard": shard_from(shard, os.environ),
+        "pyramid": pyramid,
         "preview": preview,
         "POLUS_IMG_EXT": os.environ.get("POLUS_IMG_EXT", ""),
     }

@@ -48,6 +48,7 @@ def identify(job: Job, name: str, sha256: str, part: Part | None = None) -> dict
         "--outputType": settings.output_type,
         "--precision": settings.precision,
         "--tileSize": str(settings.tile_size),
+        "--pyramid": str(settings.pyramid).lower(),
         "--channel": "all" if channels is None else ",".join(map(str, channels)),
         "the engine": job.describe_engines(),
         "the CPU": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",

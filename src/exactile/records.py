@@ -88,6 +88,7 @@ def describe_output(
             metadata, channels=names, y=_scaled(metadata.y, y), x=_scaled(metadata.x, x)
         ),
         labels=numbered if labels else (),
+        pyramid=job.settings.pyramid,
     )
 
 

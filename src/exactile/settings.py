@@ -74,6 +74,8 @@ class SegmentSettings(BaseModel):
     shard: Shard | None = None
     """Which part of the work is this worker's, such as 0/3; each result is then parts, which
     `exactile assemble` puts together."""
+    pyramid: bool = False
+    """Write smaller levels into the results, each half the one before, for viewers."""
     preview: bool = False
     """Only write outDir/preview.json, the names of the results, and stop."""
     extension: str | None = Field(default=None, alias="POLUS_IMG_EXT")

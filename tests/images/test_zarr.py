@@ -21,7 +21,9 @@ from exactile.geometry import Box
 from exactile.images import ImageMetadata, OutputImage, PhysicalSize, Plane, open_source
 from exactile.images.digest import FileDigest
 from exactile.images.downsampling import halve
-from exactile.images.zarr_sink import ZarrSink, level_shapes
+from exactile.images.levels import level_shapes
+from exactile.images.storing_sink import TILE_SIDE
+from exactile.images.zarr_sink import ZarrSink
 
 PIXELS = np.random.default_rng(0).integers(0, 60_000, (1, 1, 1, 64, 64)).astype(np.uint16)
 CODECS = {
@@ -72,7 +74,7 @@ def test_every_level_is_the_half_of_the_one_before(tmp_path, version, labels):
     expected = write(path, image, version)
     group = zarr.open_group(path, mode="r")
     assert [name for name, _ in sorted(group.arrays())] == ["0", "1", "2"]
-    for name, shape in zip("012", level_shapes(image.shape), strict=True):
+    for name, shape in zip("012", level_shapes(image.shape, TILE_SIDE), strict=True):
         array = group[name]
         assert array.shape == (1, 1, 2, *shape)
         assert array.chunks == (1, 1, 1, 1024, 1024)

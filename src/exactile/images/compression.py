@@ -28,7 +28,7 @@ def compress(pixels: NDArray[Any], form: Form = "zlib") -> bytes:
     return bytes(encode(data, level=LEVEL))
 
 
-def decompress(data: bytes, dtype: np.dtype[Any], side: int, form: Form) -> NDArray[Any]:
+def decompress(data: bytes, dtype: np.dtype[Any], side: int, form: Form = "zlib") -> NDArray[Any]:
     """Return the pixels (side, side), of `dtype`, that were compressed to `data`."""
     size = side * side * dtype.itemsize
     decode = imagecodecs.deflate_decode if form == "zlib" else imagecodecs.gzip_decode

@@ -26,7 +26,12 @@ def image_from_record(record: Mapping[str, Any]) -> OutputImage:
     stored = record["metadata"]
     sizes = {axis: _size(stored[axis]) for axis in "xyz"}
     metadata = ImageMetadata(**{**stored, **sizes, "channels": tuple(stored["channels"])})
-    facts = {"shape": (height, width), "dtype": np.dtype(record["dtype"]), "metadata": metadata}
+    facts = {
+        "shape": (height, width),
+        "dtype": np.dtype(record["dtype"]),
+        "metadata": metadata,
+        "labels": tuple(record["labels"]),
+    }
     return OutputImage(**{**record, **facts})
 
 

@@ -2,6 +2,9 @@
 
 Compressed tiles wait in spools until all are there; then one pass puts the file together. The disk
 holds the compressed image twice then, until the file has its name.
+
+Smaller levels, where they are wanted, are made of the stored tiles before that pass. They are
+SubIFDs of the pages, as OME-TIFF has them; an image that fits one tile has none.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
-from tifffile import TiffWriter
+from tifffile import FILETYPE, TiffWriter
 
 from exactile.errors import OutputError
 from exactile.images.compression import compress
@@ -21,6 +24,7 @@ from exactile.images.journal import Journal
 from exactile.images.metadata import PhysicalSize, build_ome_xml
 from exactile.images.sink import OutputImage
 from exactile.images.spool import PageSpool
+from exactile.images.spooled_levels import SpooledLevels
 from exactile.images.storing_sink import TILE_SIDE, StoringSink
 
 _CLASSIC_TIFF_LIMIT = 2**32 - 2**25
@@ -51,23 +55,42 @@ class OmeTiffSink(StoringSink[PageSpool]):
         whole.replace(self.path)
 
     def _put_together(self, whole: Path) -> None:
+        levels = SpooledLevels(self.image, TILE_SIDE)
+        try:
+            levels.make(self._stores)
+            self._write_file(whole, levels)
+        finally:
+            levels.remove()
+
+    def _write_file(self, whole: Path, levels: SpooledLevels) -> None:
         image = self.image
-        resolution = _resolution(image.metadata.x, image.metadata.y)
+        common: dict[str, Any] = {
+            "dtype": image.dtype,
+            "photometric": "minisblack",
+            "planarconfig": None,
+            "tile": (TILE_SIDE, TILE_SIDE),
+            "compression": "adobe_deflate",
+            "metadata": None,
+            "software": "exactile",
+            "maxworkers": 1,
+        }
         with TiffWriter(whole, bigtiff=needs_bigtiff(image), ome=False, byteorder="<") as writer:
             writer.write(
                 self._tiles(),
                 shape=image.dimensions,
-                dtype=image.dtype,
-                photometric="minisblack",
-                planarconfig=None,
-                tile=(TILE_SIDE, TILE_SIDE),
-                compression="adobe_deflate",
                 description=self._description.encode(),
-                metadata=None,
-                software="exactile",
-                maxworkers=1,
-                **resolution,
+                subifds=len(levels.shapes),
+                **common,
+                **_resolution(image.metadata.x, image.metadata.y),
             )
+            for level, shape in enumerate(levels.shapes, 1):
+                writer.write(
+                    levels.tiles(level),
+                    shape=(*image.dimensions[:3], *shape),
+                    subfiletype=FILETYPE.REDUCEDIMAGE,
+                    **common,
+                    **_resolution(image.metadata.x, image.metadata.y, 2**level),
+                )
 
     def _tiles(self) -> Iterator[bytes]:
         for page in sorted(self._stores):
@@ -79,8 +102,10 @@ def needs_bigtiff(image: OutputImage) -> bool:
 
     The answer does not depend on how well the pixels compress: equal shapes give equal formats.
     """
-    pages = image.size_t * image.size_c * image.size_z
-    tiles = pages * prod(cell_count(image.shape, (TILE_SIDE, TILE_SIDE)))
+    shapes = (image.shape, *SpooledLevels(image, TILE_SIDE).shapes)
+    planes = image.size_t * image.size_c * image.size_z
+    pages = planes * len(shapes)
+    tiles = planes * sum(prod(cell_count(shape, (TILE_SIDE, TILE_SIDE))) for shape in shapes)
     # Deflate adds 5 bytes to a block that does not compress, and a header; each tile has an
     # offset and a length, each page some tags.
     stored = TILE_SIDE**2 * image.dtype.itemsize
@@ -88,11 +113,15 @@ def needs_bigtiff(image: OutputImage) -> bool:
     return largest > _CLASSIC_TIFF_LIMIT
 
 
-def _resolution(x: PhysicalSize | None, y: PhysicalSize | None) -> dict[str, Any]:
-    """Return tifffile's arguments for the resolution tags: right, or that there is no unit."""
+def _resolution(x: PhysicalSize | None, y: PhysicalSize | None, scale: int = 1) -> dict[str, Any]:
+    """Return tifffile's arguments for the resolution tags: right, or that there is no unit.
+
+    Of a level, a pixel is `scale` times as large as one of the image.
+    """
     width, height = (None if size is None else size.centimetres for size in (x, y))
     if width is None or height is None:
         return {}
+    width, height = width * scale, height * scale
     if not all(2**-31 < 1 / side < 2**31 for side in (width, height)):
         return {}  # a TIFF rational cannot hold it; OME-XML does
     return {"resolution": (1 / width, 1 / height), "resolutionunit": "CENTIMETER"}

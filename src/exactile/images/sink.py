@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exactile.geometry import Box
+from exactile.images.downsampling import Downsampling
 from exactile.images.metadata import ImageMetadata
 from exactile.images.source import Plane, planes_of
 
@@ -61,6 +62,8 @@ class OutputImage:
     labels: tuple[str, ...] = ()
     """Names of the classes, from 0, where pixels are their numbers; empty where they are amounts.
     Of numbers of classes, the most frequent stands for several pixels; of amounts, the mean."""
+    pyramid: bool = False
+    """Whether smaller levels are wanted where a format can do without them."""
 
     def __post_init__(self) -> None:
         if min(self.dimensions) < 1:
@@ -69,6 +72,11 @@ class OutputImage:
             raise ValueError(
                 f"{len(self.metadata.channels)} channel names for {self.size_c} channels"
             )
+
+    @property
+    def downsampling(self) -> Downsampling:
+        """What a pixel of a smaller level is, of the four above it."""
+        return "mode" if self.labels else "mean"
 
     @property
     def dimensions(self) -> tuple[int, int, int, int, int]:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 from zlib import crc32
 
 _BLOCK = 2**20
@@ -71,12 +72,19 @@ class PageSpool:
         """Yield the tiles by their numbers. Raises OSError."""
         with self.path.open("rb") as file:
             for tile in sorted(self.places):
-                place = self.places[tile]
-                file.seek(place.offset)
-                data = file.read(place.length)
-                if crc32(data) != place.crc32:
-                    raise OSError(f"{self.path} lost bytes while it was in use")
-                yield data
+                yield self._read(file, self.places[tile])
+
+    def read_tile(self, tile: int) -> bytes:
+        """Return the bytes of the tile of a number. Raises OSError."""
+        with self.path.open("rb") as file:
+            return self._read(file, self.places[tile])
+
+    def _read(self, file: BinaryIO, place: Place) -> bytes:
+        file.seek(place.offset)
+        data = file.read(place.length)
+        if crc32(data) != place.crc32:
+            raise OSError(f"{self.path} lost bytes while it was in use")
+        return data
 
 
 def write_at(descriptor: int, data: bytes, offset: int) -> None:

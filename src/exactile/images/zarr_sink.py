@@ -35,6 +35,7 @@ from exactile.images.chunk_files import ChunkFiles
 from exactile.images.downsampling import halve
 from exactile.images.grid import cell, cell_count
 from exactile.images.journal import Journal
+from exactile.images.levels import level_shapes
 from exactile.images.sink import OutputImage
 from exactile.images.storing_sink import TILE_SIDE, StoringSink
 from exactile.images.zarr_metadata import AXES, NgffVersion, build_attributes
@@ -59,7 +60,7 @@ class ZarrSink(StoringSink[ChunkFiles]):
         """Start writing the folder `path`; see StoringSink."""
         self._version = version
         self._form: compression.Form = "zlib" if version == "0.4" else "gzip"
-        self._shapes = level_shapes(image.shape)
+        self._shapes = level_shapes(image.shape, TILE_SIDE)
         super().__init__(path, image, threads, journal)
 
     def _encode(self, pixels: NDArray[Any]) -> bytes:
@@ -147,7 +148,7 @@ class ZarrSink(StoringSink[ChunkFiles]):
             part = tile[:, : vertical.length, : horizontal.length]
             place = (_within(vertical, wide.axes[0]), _within(horizontal, wide.axes[1]))
             pixels[:, *place] = part
-        half = halve(pixels, "mode" if self.image.labels else "mean")[0]
+        half = halve(pixels, self.image.downsampling)[0]
         padded = np.zeros(_STEP, self.image.dtype)
         padded[: half.shape[0], : half.shape[1]] = half
         number = row * cell_count(self._shapes[level], _STEP)[1] + column
@@ -179,19 +180,6 @@ class ZarrSink(StoringSink[ChunkFiles]):
                 fill_value=0,
                 **codec,
             )
-
-
-def level_shapes(shape: tuple[int, int]) -> list[tuple[int, int]]:
-    """Return height and width of each level: halves, rounded up, until one chunk holds all.
-
-    >>> level_shapes((5000, 1025))
-    [(5000, 1025), (2500, 513), (1250, 257), (625, 129)]
-    """
-    shapes = [shape]
-    while max(shapes[-1]) > TILE_SIDE:
-        height, width = shapes[-1]
-        shapes.append((-(-height // 2), -(-width // 2)))
-    return shapes
 
 
 def _within(part: Interval, whole: Interval) -> slice:
