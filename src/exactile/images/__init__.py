@@ -2,15 +2,20 @@
 
 from exactile.images.collection import DEFAULT_PATTERN, collect, output_name, output_names
 from exactile.images.metadata import ImageMetadata, PhysicalSize
+from exactile.images.mosaic import Mosaic, read_mosaic
+from exactile.images.mosaic_source import MosaicSource
 from exactile.images.ome_tiff_sink import OmeTiffSink
 from exactile.images.open import open_source
 from exactile.images.sink import CoverageError, OutputImage, Sink
 from exactile.images.source import Plane, Source
+from exactile.images.stitching_vector import find_vectors
 
 __all__ = [
     "DEFAULT_PATTERN",
     "CoverageError",
     "ImageMetadata",
+    "Mosaic",
+    "MosaicSource",
     "OmeTiffSink",
     "OutputImage",
     "PhysicalSize",
@@ -18,7 +23,9 @@ __all__ = [
     "Sink",
     "Source",
     "collect",
+    "find_vectors",
     "open_source",
     "output_name",
     "output_names",
+    "read_mosaic",
 ]

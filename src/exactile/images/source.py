@@ -1,4 +1,4 @@
-"""A source: the pixels of one image file, read a box at a time.
+"""A source: the pixels of one image, read a box at a time.
 
 What an implementer promises:
 
@@ -61,10 +61,10 @@ def planes_of(size_t: int, size_z: int) -> tuple[Plane, ...]:
 
 
 class Source(ABC):
-    """The pixels of one image file; see the module for what it promises. A context manager."""
+    """The pixels of one image; see the module for what it promises. A context manager."""
 
     path: Path
-    """The file."""
+    """The file, or what says which files make the image."""
     shape: tuple[int, int]
     """Height and width (Y, X) in pixels."""
     size_t: int
@@ -89,6 +89,11 @@ class Source(ABC):
     def planes(self) -> tuple[Plane, ...]:
         """Every plane, T-major and then Z."""
         return planes_of(self.size_t, self.size_z)
+
+    @property
+    def held_bytes(self) -> int:
+        """The most bytes of decoded chunks that are held."""
+        return self.cache_bytes
 
     def limit_cache(self, most: int) -> None:
         """Keep at most `most` bytes of decoded chunks from now on, where that is less."""
