@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -73,9 +73,10 @@ class InputRecord:
     """The image that was read."""
 
     name: str
+    """The file's; of a mosaic, its stitching vector's."""
     bytes: int
     sha256: str
-    """Digest of the file."""
+    """Digest of the file; of a mosaic, of its files' names, places and digests."""
     dimensions: dict[str, int]
     """Sizes by axis: T, C, Z, Y, X."""
     dtype: str
@@ -164,21 +165,29 @@ class Certificate:
         Raises:
             OutputError: if it cannot be written; the body has not run then.
         """
-        path = certificate_path(out_dir / self.output)
-        partial = path.with_name(path.name + ".partial")
         versions = {name: version(name) for name in RECORDED_VERSIONS}
         machine = {"machine": platform.machine(), "python": platform.python_version()}
-        text = json.dumps(asdict(self) | {"versions": versions | machine}, indent=2, default=_plain)
-        try:
-            with _named_errors(path):
-                path.parent.mkdir(exist_ok=True)
-                partial.write_text(text + "\n", encoding="utf-8")
+        facts = asdict(self) | {"versions": versions | machine}
+        with write_beside(out_dir / self.output, facts):
             yield
-            with _named_errors(path):
-                partial.replace(path)
-        finally:
-            with suppress(OSError):
-                partial.unlink()
+
+
+@contextmanager
+def write_beside(output: Path, facts: Mapping[str, Any]) -> Iterator[None]:
+    """Write `facts` as the certificate of `output`, around the last step; see `beside`."""
+    path = certificate_path(output)
+    partial = path.with_name(path.name + ".partial")
+    text = json.dumps(facts, indent=2, default=_plain)
+    try:
+        with _named_errors(path):
+            path.parent.mkdir(exist_ok=True)
+            partial.write_text(text + "\n", encoding="utf-8")
+        yield
+        with _named_errors(path):
+            partial.replace(path)
+    finally:
+        with suppress(OSError):
+            partial.unlink()
 
 
 def certificate_path(output: Path) -> Path:

@@ -1,5 +1,7 @@
 """The main job: a collection in, a collection out, and a certificate for each image.
 
+An image is one of the collection, or a mosaic of its files (`exactile.inputs`).
+
 For the run: the model, its locality traced from the operators and proven on the weights. For every
 image: is it finished, or was it begun? Then what is left of it (`exactile.segmentation`).
 """
@@ -15,12 +17,13 @@ from pathlib import Path
 import torch
 
 from exactile.certificate import Certificate
+from exactile.cutting import check_cuttable, cut_back
 from exactile.errors import ExactileError, ImageError
 from exactile.finished import is_finished
 from exactile.identity import identify
-from exactile.images import Source, open_source
-from exactile.images.digest import FileDigest
+from exactile.images import Source
 from exactile.images.journal import Journal, remove_leftovers
+from exactile.inputs import digest_input, open_input
 from exactile.job import Job, make_job
 from exactile.outputs import make_folder, plan_outputs
 from exactile.report.progress import Watcher
@@ -33,7 +36,7 @@ class ImageResult:
     """How one image went."""
 
     path: Path
-    """The input."""
+    """The input; of a mosaic, its stitching vector."""
     pixels: int
     """Pixels segmented by this run, over all planes; what an earlier run stored does not count."""
     seconds: float
@@ -56,11 +59,17 @@ def segment_collection(settings: SegmentSettings, watcher: Watcher) -> Iterator[
     """
     outputs = plan_outputs(settings)
     job = make_job(settings)
+    cutting = settings.mosaic_output == "files"
+    if cutting:
+        check_cuttable(job.model)
     make_folder(settings.out_dir)
     for path, output in outputs.items():
         begun = time.monotonic()
         try:
+            make_folder(output.parent)
             certificate = segment_image(job, path, output, watcher)
+            if cutting:
+                cut_back(settings, path, output, job.cache_bytes)
         except (ExactileError, MemoryError) as error:
             text = str(error)
             if isinstance(error, MemoryError):
@@ -86,9 +95,10 @@ def segment_image(job: Job, path: Path, output: Path, watcher: Watcher) -> Certi
     Raises:
         ExactileError: if anything stands in the way; nothing is left under the final name then.
     """
-    with open_source(path, job.cache_bytes, torch.get_num_threads()) as source:
+    threads = torch.get_num_threads()
+    with open_input(job.settings, path, job.cache_bytes, threads) as source:
         channels = choose_channels(source, job.settings.channel, job.model.channels)
-        digest = digest_of(path)
+        digest = digest_input(job.settings, path)
         identity = identify(job, path.name, digest.sha256)
         resume = job.settings.resume
         if resume != "false" and is_finished(output, identity):
@@ -96,18 +106,6 @@ def segment_image(job: Job, path: Path, output: Path, watcher: Watcher) -> Certi
             return None
         with Journal(output, identity, resume) as journal:
             return Segmentation(job, source, channels, journal).run(output, watcher, digest)
-
-
-def digest_of(path: Path) -> FileDigest:
-    """Return size and digest of an image file.
-
-    Raises:
-        ImageError: if it cannot be read.
-    """
-    try:
-        return FileDigest.of(path)
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def choose_channels(source: Source, wanted: tuple[int, ...] | None, needed: int) -> tuple[int, ...]:
