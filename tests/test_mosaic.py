@@ -14,6 +14,7 @@ from conftest import noise_image, write_image, write_random_model
 from mosaics import Tiles, grid_of_tiles, line
 from program import Ended, arguments, call, files_in
 
+from exactile.forward import ForwardPass
 from exactile.images import PhysicalSize
 
 NAME = "img-global-positions-1"
@@ -46,8 +47,15 @@ def small(tmp_path: Path) -> Tiles:
     return tiles
 
 
-@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
-@pytest.mark.parametrize("output", ["labels", "probabilities"])
+@pytest.mark.parametrize(
+    ("output", "dtype"),
+    [
+        ("labels", np.uint16),
+        ("probabilities", np.float32),
+        pytest.param("labels", np.float32, marks=pytest.mark.slow),
+        pytest.param("probabilities", np.uint16, marks=pytest.mark.slow),
+    ],
+)
 def test_25_overlapping_files_give_the_bytes_of_the_assembled_image(
     tmp_path: Path, dtype: Any, output: str
 ) -> None:
@@ -183,6 +191,41 @@ def test_a_finished_mosaic_is_not_done_again_until_a_file_or_a_place_changes(
     vector.write_text(vector.read_text().replace("position: (0, 0)", "position: (0, 1)"))
     assert "the image differs" in run(tmp_path, small_model).log
     assert "already done" in run(tmp_path, small_model).log
+
+
+@pytest.mark.parametrize("output", ["image", "files"])
+def test_an_interrupted_mosaic_goes_on_where_it_was(
+    tmp_path: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    """Windows of 1040 px give zones that fill a tile of the journal each."""
+    tiles = grid_of_tiles(2, 2, (700, 600), overlap=20)
+    write(tmp_path, tiles)
+    start_pass, passes = ForwardPass.start, 0
+
+    def stumble(self: ForwardPass, *rest: Any) -> Any:
+        nonlocal passes
+        passes += 1
+        if passes == 4:
+            raise RuntimeError("the network stumbles")
+        return start_pass(self, *rest)
+
+    options = {"tileSize": 1040, "mosaicOutput": output, "outputType": "probabilities"}
+    monkeypatch.setattr(ForwardPass, "start", stumble)
+    ended = run(tmp_path, small_model, **options)
+    assert ended.code == 1
+    assert "the same command goes on" in ended.errors[0]
+    assert list((tmp_path / "out").glob("*.tif")) == []
+    ended = run(tmp_path, small_model, **options)
+    assert ended.code == 0, ended.log
+    assert "goes on from" in ended.log
+    del options["mosaicOutput"]
+    expected = tifffile.imread(segment_assembled(tmp_path, tiles, small_model, **options))
+    if output == "image":
+        assert np.array_equal(tifffile.imread(tmp_path / "out" / WHOLE), expected)
+    else:
+        for name, y, x, _ in tiles.placed:
+            part = expected[..., y : y + 700, x : x + 600]
+            assert np.array_equal(tifffile.imread(tmp_path / "out" / name), part)
 
 
 def test_only_files_that_are_missing_or_damaged_are_cut_again(

@@ -38,9 +38,7 @@ def list_inputs(settings: SegmentSettings) -> tuple[Path, ...]:
     return find_vectors(settings.stitching_vector)
 
 
-def open_input(
-    settings: SegmentSettings, path: Path, cache_bytes: int, threads: int
-) -> Source | MosaicSource:
+def open_input(settings: SegmentSettings, path: Path, cache_bytes: int, threads: int) -> Source:
     """Return the source of an input; see `open_source`.
 
     Raises:

@@ -151,7 +151,7 @@ def _choose(job: Job, engine: Engine, source: Source, channels: int) -> Choice:
         outputs=classes,
         written=1 if labels else classes,
         itemsize=label_dtype(classes).itemsize if labels else 4,
-        cache_bytes=source.held_bytes,
+        cache_bytes=source.decoded_bytes,
     )
     if engine.device.type == "cuda":
         # The budget is the device's there, and the buffers are on the host.

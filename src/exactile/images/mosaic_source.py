@@ -9,6 +9,7 @@ kept in a memory of their own, since neighbours in the mosaic need them too.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -76,9 +77,10 @@ class MosaicSource(Source):
         self._files = OpenFiles(self._reopen)
 
     @property
-    def held_bytes(self) -> int:
-        """The bytes of decoded chunks, the files' own included."""
-        return self.cache_bytes + self._decoded.capacity
+    def decoded_bytes(self) -> int:
+        """Most bytes of decoded chunks, the files' own included: one for each thread at least."""
+        largest = max(prod(file.chunk) for file in self.files) * self.dtype.itemsize
+        return super().decoded_bytes + self._decoded.capacity + self._pool.threads * largest
 
     def _take_kind_of(self, first: Source) -> None:
         self.size_t, self.size_z, self.size_c = first.size_t, first.size_z, first.size_c

@@ -91,8 +91,8 @@ class Source(ABC):
         return planes_of(self.size_t, self.size_z)
 
     @property
-    def held_bytes(self) -> int:
-        """The most bytes of decoded chunks that are held."""
+    def decoded_bytes(self) -> int:
+        """Most bytes of decoded chunks at a time."""
         return self.cache_bytes
 
     def limit_cache(self, most: int) -> None:
