@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import noise_image, write_image, write_random_model
+from mosaics import grid_of_tiles
 from typer.main import get_command
 
 from exactile import __version__
@@ -35,6 +36,9 @@ def test_the_section_of_two_commands_has_two_commands_of_one_line() -> None:
 def test_every_command_of_the_shell_section_runs(command: str, tmp_path: Path) -> None:
     write_image(tmp_path / "slides" / "slide_1.ome.tif", noise_image((300, 420)))
     write_random_model(tmp_path / "model", depth=2, base_width=4)
+    grid_of_tiles(2, 2, (90, 100)).write(
+        tmp_path / "tiles", tmp_path / "vectors" / "img-global-positions-1.txt"
+    )
     words = shlex.split(command)[1:]
     done = subprocess.run(
         [sys.executable, "-m", "exactile", *words], cwd=tmp_path, capture_output=True, text=True
@@ -42,9 +46,13 @@ def test_every_command_of_the_shell_section_runs(command: str, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     if "--outDir" in words:
         made = tmp_path / words[words.index("--outDir") + 1]
-        expected = "preview.json" if "--preview" in words else "slide_1.ome.tif"
-        if words[0] == "statistics":
-            expected = "exactile/statistics/slide_1.ome.tif.json"
+        expected = "slide_1.ome.tif"
+        if "--preview" in words:
+            expected = "preview.json"
+        elif "--mosaicOutput" in words:
+            expected = "tile r00 c01.ome.tif"
+        elif "--stitchingVector" in words:
+            expected = "img-global-positions-1.ome.tif"
         assert (made / expected).is_file()
 
 

@@ -76,9 +76,10 @@ class InputRecord:
     """The image that was read."""
 
     name: str
+    """The file's; of a mosaic, its stitching vector's."""
     bytes: int
     sha256: str
-    """Digest of the file."""
+    """Digest of the file; of a mosaic, of its files' names, places and digests."""
     dimensions: dict[str, int]
     """Sizes by axis: T, C, Z, Y, X."""
     dtype: str

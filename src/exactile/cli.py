@@ -104,6 +104,20 @@ def segment(
             help=r"Which files: a filepattern on whole names; default .*\.ome\.(?:tiff?|zarr)",
         ),
     ] = "",
+    stitching_vector: Annotated[
+        str,
+        typer.Option(
+            "--stitchingVector",
+            help="Segment the mosaic that this vector, or each in this folder, makes of the files.",
+        ),
+    ] = "",
+    mosaic_output: Annotated[
+        str,
+        typer.Option(
+            "--mosaicOutput",
+            help="image (one for each mosaic), or files (as those of the input); default image.",
+        ),
+    ] = "",
     model: Annotated[
         str,
         typer.Option(
@@ -196,6 +210,8 @@ def segment(
         "inpDir": inp_dir,
         "outDir": out_dir,
         "filePattern": file_pattern,
+        "stitchingVector": stitching_vector,
+        "mosaicOutput": mosaic_output,
         "model": model,
         "normalization": normalization,
         "statistics": statistics,

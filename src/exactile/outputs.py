@@ -9,22 +9,39 @@ from pathlib import Path
 
 from exactile.certificate import FOLDER
 from exactile.errors import CollectionError, OutputError
-from exactile.images import collect, output_names
+from exactile.images import Mosaic, output_name, output_names, read_mosaic
+from exactile.inputs import list_inputs
 from exactile.settings import SegmentSettings
 
 PREVIEW_NAME = "preview.json"
 
 
+MOSAICS = Path("exactile") / "mosaics"
+"""The sub-folder of the output folder for mosaics that are cut back into files."""
+
+
 def plan_outputs(settings: SegmentSettings) -> dict[Path, Path]:
-    """Return the output's path for each input's; nothing is read but names.
+    """Return the output's path for each image's, or for each stitching vector's.
+
+    Nothing is read but names, and vectors.
 
     Raises:
-        CollectionError: if there are no images, or results would replace inputs or each other.
+        CollectionError: if there are no images, or results would replace inputs or each other; if
+            a vector cannot be used, or places files that are not there.
+        SettingsError: for an extension that cannot be written.
     """
-    inputs = collect(settings.inp_dir, settings.file_pattern)
-    names = output_names(inputs, settings.extension)
-    outputs = {path: settings.out_dir / name for path, name in zip(inputs, names, strict=True)}
-    folders = {settings.inp_dir, *(path.parent for path in inputs)}
+    inputs = list_inputs(settings)
+    folders = {settings.inp_dir}
+    if settings.stitching_vector is None:
+        names = output_names(inputs, settings.extension)
+        outputs = {path: settings.out_dir / name for path, name in zip(inputs, names, strict=True)}
+        folders |= {path.parent for path in inputs}
+    else:
+        mosaics = [read_mosaic(path, settings.inp_dir) for path in inputs]
+        outputs = {each.vector: _mosaic_output(settings, each.vector) for each in mosaics}
+        folders |= {each.folder for each in mosaics}
+        if settings.mosaic_output == "files":
+            _refuse_two_of_a_name(settings, mosaics)
     if settings.out_dir.resolve() in {folder.resolve() for folder in folders}:
         raise CollectionError(
             f"--outDir {settings.out_dir} is the folder of the images: results would replace "
@@ -33,9 +50,48 @@ def plan_outputs(settings: SegmentSettings) -> dict[Path, Path]:
     return outputs
 
 
+def _mosaic_output(settings: SegmentSettings, vector: Path) -> Path:
+    folder = settings.out_dir
+    if settings.mosaic_output == "files":
+        folder /= MOSAICS
+    return folder / output_name(Path(f"{vector.stem}.ome.tif"), settings.extension)
+
+
+def _refuse_two_of_a_name(settings: SegmentSettings, mosaics: list[Mosaic]) -> None:
+    """Raise CollectionError where two files of mosaics would be cut to the same one."""
+    owners: dict[Path, tuple[str, int]] = {}
+    for mosaic in mosaics:
+        for each in mosaic.placements:
+            place = (mosaic.vector.name, each.line)
+            output = cut_path(settings, mosaic.path(each))
+            other = owners.setdefault(output, place)
+            if other != place:
+                raise CollectionError(
+                    f"{other[0]}, line {other[1]}, and {place[0]}, line {place[1]}, would both be "
+                    f"cut back to {output.name}: use --mosaicOutput image, or one vector at a time"
+                )
+
+
+def cut_path(settings: SegmentSettings, path: Path) -> Path:
+    """Return where the part of a mosaic's result goes that the input file `path` fills."""
+    return settings.out_dir / output_name(path, settings.extension)
+
+
+def result_names(settings: SegmentSettings) -> list[str]:
+    """Return the names of the images that will be at the top of the output folder.
+
+    Raises as `plan_outputs` does.
+    """
+    outputs = plan_outputs(settings)
+    if settings.mosaic_output == "image":
+        return [path.name for path in outputs.values()]
+    mosaics = (read_mosaic(vector, settings.inp_dir) for vector in outputs)
+    return [cut_path(settings, one.path(each)).name for one in mosaics for each in one.placements]
+
+
 def write_preview(settings: SegmentSettings) -> Path:
     """Write the names of the results to outDir/preview.json, as WIPP asks, and return its path."""
-    names = [path.name for path in plan_outputs(settings).values()]
+    names = result_names(settings)
     make_folder(settings.out_dir)
     path = settings.out_dir / PREVIEW_NAME
     partial = settings.out_dir / f".{PREVIEW_NAME}.partial"

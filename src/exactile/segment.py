@@ -1,5 +1,7 @@
 """The main job: a collection in, a collection out, and a certificate for each image.
 
+An image is one of the collection, or a mosaic of its files (`exactile.inputs`).
+
 For the run: the model, its locality traced from the operators and proven on the weights. For every
 image: is it finished, or was it begun? Then what is left of it (`exactile.segmentation`). A shard
 makes parts of images; each part is a file with a certificate of its own.
@@ -10,19 +12,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from pathlib import Path
 
 import torch
 
 from exactile.certificate import Certificate
+from exactile.cutting import check_cuttable
 from exactile.errors import ExactileError, ImageError
 from exactile.finished import is_finished
 from exactile.identity import identify
-from exactile.images import Source, open_source
+from exactile.images import Source
 from exactile.images.digest import FileDigest
 from exactile.images.journal import Journal, remove_leftovers
+from exactile.inputs import digest_input, open_input
 from exactile.job import Job, make_job
 from exactile.normalization import fit
 from exactile.outputs import check_folder, make_folder, plan_outputs
@@ -39,7 +43,7 @@ class ImageResult:
     """How one image went."""
 
     path: Path
-    """The input."""
+    """The input; of a mosaic, its stitching vector."""
     pixels: int
     """Pixels segmented by this run, over all planes; what an earlier run stored does not count."""
     seconds: float
@@ -65,11 +69,13 @@ def segment_collection(settings: SegmentSettings, watcher: Watcher) -> Iterator[
     outputs = plan_outputs(settings)
     check_folder(settings.out_dir)
     job = make_job(settings)
+    if settings.mosaic_output == "files":
+        check_cuttable(job.model)
     make_folder(settings.out_dir)
     if settings.shard is None:
         yield from _segment_each(job, whole_images(outputs), watcher)
         return
-    shard = work_of_shard(outputs, job.model.locality, settings.shard, settings.out_dir)
+    shard = work_of_shard(settings, settings.shard, outputs, job.model.locality)
     failed = False
     for result in _segment_each(job, shard.works, watcher):
         failed = failed or bool(result.error)
@@ -79,7 +85,9 @@ def segment_collection(settings: SegmentSettings, watcher: Watcher) -> Iterator[
 
 
 def _segment_each(job: Job, works: tuple[Work, ...], watcher: Watcher) -> Iterator[ImageResult]:
-    digest = lru_cache(maxsize=1)(digest_of)  # parts of an image come one after another
+    settings = job.settings
+    # Parts of an image come one after another.
+    digest = lru_cache(maxsize=1)(partial(digest_input, settings))
     for work in works:
         begun = time.monotonic()
         path, name = work.path, work.path.name if work.part is None else work.part.name
@@ -118,7 +126,8 @@ def segment_image(
         ExactileError: if anything stands in the way; nothing is left under the final name then.
     """
     path, output, part = work.path, work.target, work.part
-    with open_source(path, job.cache_bytes, torch.get_num_threads()) as source:
+    threads = torch.get_num_threads()
+    with open_input(job.settings, path, job.cache_bytes, threads) as source:
         channels = choose_channels(source, job.settings.channel, job.model.channels)
         digest = digests(path)
         identity = identify(job, path.name, digest.sha256, part)
@@ -142,18 +151,6 @@ def choose_fit(job: Job, source: Source, channels: tuple[int, ...], digest: File
     if job.statistics is not None:
         return RecordedStatistics(job.statistics, steps, source, channels, digest).fit
     return lambda plane: fit(steps, source, plane, channels)
-
-
-def digest_of(path: Path) -> FileDigest:
-    """Return size and digest of an image, a file or a folder.
-
-    Raises:
-        ImageError: if it cannot be read.
-    """
-    try:
-        return FileDigest.of(path)
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def choose_channels(source: Source, wanted: tuple[int, ...] | None, needed: int) -> tuple[int, ...]:

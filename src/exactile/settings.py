@@ -46,6 +46,10 @@ class SegmentSettings(BaseModel):
     """Folder for the results; made if it is missing. Only images are written at its top."""
     file_pattern: str = DEFAULT_PATTERN
     """Which files of `inp_dir` are segmented: a filepattern, matched against whole names."""
+    stitching_vector: Path | None = None
+    """A stitching vector, or a folder of some: the files of each are segmented as one image."""
+    mosaic_output: Literal["image", "files"] = "image"
+    """What comes of a mosaic: one image named after the vector, or files as those of the input."""
     model: Path = BUNDLED
     """The model: a folder with a card, a bioimage.io description, or a file of a known format."""
     normalization: tuple[Before, ...] | None = None

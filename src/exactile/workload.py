@@ -9,7 +9,8 @@ from pathlib import Path
 
 from exactile.errors import ImageError
 from exactile.geometry import Locality
-from exactile.images import read_sizes
+from exactile.inputs import sizes_of_input
+from exactile.settings import SegmentSettings
 from exactile.shard import Shard
 from exactile.shard_files import ShardRecord, forget_shard, write_vectors
 from exactile.sharding import Extent, Part, digest_of_split, split
@@ -50,7 +51,7 @@ def whole_images(outputs: Mapping[Path, Path]) -> tuple[Work, ...]:
 
 
 def work_of_shard(
-    outputs: Mapping[Path, Path], locality: Locality, shard: Shard, out_dir: Path
+    settings: SegmentSettings, shard: Shard, outputs: Mapping[Path, Path], locality: Locality
 ) -> ShardWork:
     """Return the work of `shard`, and write the stitching vectors of its images.
 
@@ -61,7 +62,8 @@ def work_of_shard(
         CollectionError: if two parts would have one name.
         OutputError: if the vectors cannot be written.
     """
-    extents = [extent_of(path, output.name, locality) for path, output in outputs.items()]
+    out_dir = settings.out_dir
+    extents = [extent_of(settings, path, output.name, locality) for path, output in outputs.items()]
     works: list[Work] = []
     for (path, output), parts in zip(outputs.items(), split(extents, shard.count), strict=True):
         own = [part for part in parts if part.shard == shard.index]
@@ -79,10 +81,10 @@ def work_of_shard(
     return ShardWork(tuple(works), record)
 
 
-def extent_of(path: Path, output: str, locality: Locality) -> Extent:
+def extent_of(settings: SegmentSettings, path: Path, output: str, locality: Locality) -> Extent:
     """Return planes and rows of the result `output` for the image `path`; no pixel is read."""
     try:
-        size_t, size_z, *shape = read_sizes(path)
+        size_t, size_z, *shape = sizes_of_input(settings, path)
     except ImageError as error:
         logger.debug("counts as one row: %s", error)
         return Extent(output, 1, 1, 1)

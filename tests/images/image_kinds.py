@@ -13,7 +13,10 @@ import tifffile
 import zarr
 from numpy.typing import NDArray
 
+from exactile.images import read_mosaic
 from exactile.images.bfio_source import BfioSource
+from exactile.images.mosaic_source import MosaicSource
+from exactile.images.open import open_source
 from exactile.images.raw_source import RawSource
 from exactile.images.source import Source
 from exactile.images.tifffile_source import TifffileSource
@@ -32,6 +35,8 @@ class Kind:
     sizes: tuple[int, int, int, int, int] = (1, 1, 1, 70, 53)
     dtype: str = "uint16"
     file_name: str = "image.tif"
+    opened: Callable[..., Source] = open_source
+    """What opens the file: path, and the options of `open_source`."""
 
     def pixels(self) -> Pixels:
         rng = np.random.default_rng(7)
@@ -122,6 +127,23 @@ def with_bfio(path: Path, pixels: Pixels) -> None:
         writer.X, writer.Y, writer.Z, writer.C, writer.T = width, height, size_z, size_c, size_t
         writer.dtype = pixels.dtype
         writer[:] = pixels.transpose(3, 4, 2, 1, 0)
+
+
+def as_mosaic(path: Path, pixels: Pixels) -> None:
+    """Cut pixels into six files, which overlap by one pixel where they meet, and a vector."""
+    height, width = pixels.shape[-2:]
+    lines = []
+    for y in (0, height // 2):
+        for x in (0, width // 3, 2 * width // 3):
+            name = f"{y} {x}.ome.tif"
+            part = pixels[..., y : y + height // 2 + 1, x : x + width // 3 + 2]
+            WithTifffile("TCZYX", {"ome": True, "tile": (32, 48)})(path.parent / name, part)
+            lines.append(f"file: {name}; corr: 0; position: ({x}, {y}); grid: (0, 0);\n")
+    path.write_text("".join(lines))
+
+
+def open_mosaic(path: Path, **options: Any) -> MosaicSource:
+    return MosaicSource(read_mosaic(path, path.parent), **options)
 
 
 def _ome(axes: str = "TCZYX", **options: Any) -> WithTifffile:
@@ -306,6 +328,13 @@ KINDS = (
                 _WIDE,
                 "uint32",
             ),
+        )
+    ),
+    *(
+        Kind(name, MosaicSource, as_mosaic, sizes, dtype, "vector.txt", open_mosaic)
+        for name, sizes, dtype in (
+            ("mosaic", _WIDE, "uint16"),
+            ("mosaic_float", _STACK, "float32"),
         )
     ),
 )

@@ -26,8 +26,8 @@ def written(request, tmp_path_factory) -> tuple[Kind, Path, Pixels]:
 
 @pytest.fixture(scope="module", params=[1, 3], ids=["one thread", "three threads"])
 def opened(request, written):
-    _, path, pixels = written
-    with open_source(path, threads=request.param) as source:
+    kind, path, pixels = written
+    with kind.opened(path, threads=request.param) as source:
         yield source, pixels
 
 
@@ -37,7 +37,7 @@ def expected(pixels: Pixels, plane: Plane, channels: tuple[int, ...], box: Box) 
 
 def test_the_layout_decides_the_reader(written):
     kind, path, _ = written
-    with open_source(path) as source:
+    with kind.opened(path) as source:
         assert type(source) is kind.reader
 
 
@@ -119,9 +119,9 @@ def test_what_is_read_is_the_callers_to_change(opened):
 
 
 def test_the_cache_stays_within_its_bytes_and_changes_nothing(written):
-    _, path, pixels = written
+    kind, path, pixels = written
     box = Box.of_shape(pixels.shape[-2:])
-    with open_source(path, cache_bytes=0) as source:
+    with kind.opened(path, cache_bytes=0) as source:
         for plane in source.planes:
             channels = tuple(range(source.size_c))
             np.testing.assert_array_equal(
@@ -131,9 +131,9 @@ def test_the_cache_stays_within_its_bytes_and_changes_nothing(written):
 
 
 def test_no_file_stays_open_after_close(written):
-    _, path, _ = written
+    kind, path, _ = written
     before = open_descriptors(path)
-    with open_source(path) as source:
+    with kind.opened(path) as source:
         source.read(Plane(), (0,), Box.of_shape(source.shape))
     source.close()
     assert open_descriptors(path) == before

@@ -8,16 +8,21 @@ from exactile.images.collection import (
     part_stem,
 )
 from exactile.images.metadata import ImageMetadata, PhysicalSize
+from exactile.images.mosaic import Mosaic, read_mosaic
+from exactile.images.mosaic_source import MosaicSource
 from exactile.images.ome_tiff_sink import OmeTiffSink
 from exactile.images.open import open_source, read_sizes
 from exactile.images.open_sink import open_sink
 from exactile.images.sink import CoverageError, OutputImage, Sink
 from exactile.images.source import Plane, Source
+from exactile.images.stitching_vector import find_vectors
 
 __all__ = [
     "DEFAULT_PATTERN",
     "CoverageError",
     "ImageMetadata",
+    "Mosaic",
+    "MosaicSource",
     "OmeTiffSink",
     "OutputImage",
     "PhysicalSize",
@@ -25,10 +30,12 @@ __all__ = [
     "Sink",
     "Source",
     "collect",
+    "find_vectors",
     "open_sink",
     "open_source",
     "output_name",
     "output_names",
     "part_stem",
+    "read_mosaic",
     "read_sizes",
 ]

@@ -29,12 +29,18 @@ class ChunkCache:
     def __contains__(self, key: Hashable) -> bool:
         return key in self._chunks
 
+    def find(self, key: Hashable) -> NDArray[Any] | None:
+        """Return the chunk called `key` if it is held; not to be written into."""
+        if key not in self._chunks:
+            return None
+        self._chunks.move_to_end(key)
+        return self._chunks[key]
+
     def get(self, key: Hashable, load: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """Return the chunk called `key`, from memory or from `load`; not to be written into."""
-        chunk = self._chunks.get(key)
-        if chunk is not None:
-            self._chunks.move_to_end(key)
-            return chunk
+        found = self.find(key)
+        if found is not None:
+            return found
         chunk = load()
         if chunk.base is not None:
             # A view would keep alive the whole buffer it was cut from, uncounted.

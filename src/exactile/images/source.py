@@ -1,4 +1,4 @@
-"""A source: the pixels of one image file, read a box at a time.
+"""A source: the pixels of one image, read a box at a time.
 
 What an implementer promises:
 
@@ -62,10 +62,10 @@ def planes_of(size_t: int, size_z: int) -> tuple[Plane, ...]:
 
 
 class Source(ABC):
-    """The pixels of one image file; see the module for what it promises. A context manager."""
+    """The pixels of one image; see the module for what it promises. A context manager."""
 
     path: Path
-    """The file."""
+    """The file, or what says which files make the image."""
     shape: tuple[int, int]
     """Height and width (Y, X) in pixels."""
     size_t: int

@@ -24,11 +24,12 @@ import torch
 
 from exactile.errors import ExactileError, ImageError
 from exactile.images import open_source
+from exactile.inputs import digest_of
 from exactile.models.loading import load_model
 from exactile.models.model import Model
 from exactile.normalization import describe
 from exactile.outputs import make_folder, plan_outputs
-from exactile.segment import choose_channels, digest_of
+from exactile.segment import choose_channels
 from exactile.settings import SegmentSettings
 from exactile.shard import ALL, Shard
 from exactile.statistics.folder import FOLDER, Part, StatisticsFolder
