@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from exactile.manifests.argo import argo_template
 from exactile.manifests.cwl import exactile_cwl
+from exactile.manifests.ict import ict_yaml
+from exactile.manifests.wipp import plugin_json
 
 FILES: dict[str, Callable[[], str]] = {
+    "plugin.json": plugin_json,
+    "ict.yaml": ict_yaml,
     "exactile.cwl": exactile_cwl,
+    "argo/exactile.yaml": argo_template,
 }
 
 
