@@ -33,6 +33,7 @@ from exactile.images.digest import FileDigest
 from exactile.images.grid import cell_count
 from exactile.images.journal import Journal
 from exactile.images.metadata import PIXEL_TYPES, PhysicalSize, build_ome_xml
+from exactile.images.sample_format import sample_format
 from exactile.images.sink import OutputImage, Sink
 from exactile.images.source import Plane
 from exactile.images.spool import PageSpool
@@ -243,6 +244,7 @@ class OmeTiffSink(Sink):
                 metadata=None,
                 software="exactile",
                 maxworkers=1,
+                extratags=sample_format(image.dtype),
                 **resolution,
             )
 
