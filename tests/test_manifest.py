@@ -33,6 +33,15 @@ def test_the_manifest_is_valid(shared: Path) -> None:
     jsonschema.Draft7Validator(schema).validate(MANIFEST)
 
 
+def test_what_the_schema_of_2020_does_not_know_is_generic_data_alone(shared: Path) -> None:
+    """It has no kind for a model's folder; all else is valid under it too."""
+    name = "wipp-plugin-manifest-schema.json"
+    schema = json.loads((shared / "schemas" / name).read_text(encoding="utf-8"))
+    errors = list(jsonschema.Draft7Validator(schema).iter_errors(MANIFEST))
+    generic = [i for i, entry in enumerate(MANIFEST["inputs"]) if entry["type"] == "genericData"]
+    assert [error.json_path for error in errors] == [f"$.inputs[{i}].type" for i in generic]
+
+
 def test_inputs_and_outputs_are_the_options_of_the_same_names_and_no_others() -> None:
     outputs = {entry["name"] for entry in MANIFEST["outputs"]}
     assert set(INPUTS) | outputs == set(options())

@@ -20,13 +20,14 @@ from exactile.certificate import certificate_path, written_beside
 from exactile.errors import ImageError, ModelError
 from exactile.finished import is_finished
 from exactile.geometry import Box
-from exactile.images import MosaicSource, OmeTiffSink, OutputImage, Source, open_source, read_mosaic
+from exactile.images import MosaicSource, OutputImage, Source, open_sink, open_source, read_mosaic
 from exactile.images.grid import cell, cells_over
 from exactile.images.mosaic_source import PlacedFile
 from exactile.images.storing_sink import TILE_SIDE
+from exactile.job import Job
 from exactile.models.model import Model
 from exactile.outputs import cut_path
-from exactile.settings import SegmentSettings
+from exactile.records import label_names
 
 
 def check_cuttable(model: Model) -> None:
@@ -44,7 +45,7 @@ def check_cuttable(model: Model) -> None:
             )
 
 
-def cut_back(settings: SegmentSettings, vector: Path, segmented: Path, cache_bytes: int) -> None:
+def cut_back(job: Job, vector: Path, segmented: Path) -> None:
     """Write the part of `segmented`, the result for the mosaic of `vector`, that each file fills.
 
     A file that an earlier run has cut from the same result is left as it is.
@@ -52,11 +53,13 @@ def cut_back(settings: SegmentSettings, vector: Path, segmented: Path, cache_byt
     Raises:
         ExactileError: if anything cannot be read or written; files that are done stay.
     """
+    settings = job.settings
+    labels = label_names(job.model) if settings.output_type == "labels" else ()
     certificate = _read_certificate(segmented)
     threads = torch.get_num_threads()
     with (
         MosaicSource(read_mosaic(vector, settings.inp_dir), 0) as mosaic,
-        open_source(segmented, cache_bytes, threads) as result,
+        open_source(segmented, job.cache_bytes, threads) as result,
     ):
         if result.shape != mosaic.shape:
             raise ImageError(
@@ -69,7 +72,8 @@ def cut_back(settings: SegmentSettings, vector: Path, segmented: Path, cache_byt
             output = cut_path(settings, file.path)
             identity = certificate["identity"] | {"the file": file.path.name, "the place": place}
             if settings.resume == "false" or not is_finished(output, identity):
-                _cut(result, file, output, certificate | {"identity": identity})
+                image = replace(_image_of(result, file), labels=labels, pyramid=settings.pyramid)
+                _cut(result, file, image, output, certificate | {"identity": identity})
 
 
 def _read_certificate(segmented: Path) -> dict[str, Any]:
@@ -81,12 +85,12 @@ def _read_certificate(segmented: Path) -> dict[str, Any]:
     return certificate
 
 
-def _cut(result: Source, file: PlacedFile, output: Path, certificate: dict[str, Any]) -> None:
-    """Write `output`, and a certificate that is that of the mosaic but for what is given."""
+def _image_of(result: Source, file: PlacedFile) -> OutputImage:
+    """Return what is written for `file`: pixels as those of `result`, and its own metadata."""
     with open_source(file.path) as original:
         own = original.metadata
     y, x = file.box.shape
-    image = OutputImage(
+    return OutputImage(
         shape=(y, x),
         dtype=result.dtype,
         size_t=result.size_t,
@@ -94,9 +98,19 @@ def _cut(result: Source, file: PlacedFile, output: Path, certificate: dict[str, 
         size_z=result.size_z,
         metadata=replace(own, channels=result.metadata.channels),
     )
+
+
+def _cut(
+    result: Source,
+    file: PlacedFile,
+    image: OutputImage,
+    output: Path,
+    certificate: dict[str, Any],
+) -> None:
+    """Write `output`, and a certificate that is that of the mosaic but for what is given."""
     channels = tuple(range(result.size_c))
     tile = (TILE_SIDE, TILE_SIDE)
-    with OmeTiffSink(output, image) as sink:
+    with open_sink(output, image) as sink:
         for plane in image.planes:
             for row, column in cells_over(Box.of_shape(image.shape), tile):
                 box = cell(image.shape, tile, row, column)

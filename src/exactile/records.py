@@ -23,6 +23,7 @@ from exactile.finishing import label_dtype
 from exactile.images import OutputImage, PhysicalSize, Source
 from exactile.images.digest import FileDigest
 from exactile.job import Job
+from exactile.models.model import Model
 from exactile.normalization import describe
 from exactile.preparation import Preparation
 from exactile.tiling import Plan
@@ -75,8 +76,6 @@ def describe_output(
         names = classes
     elif names:
         names = ("+".join(names[channel] for channel in channels),)
-    # A single channel is foreground, 1, or not.
-    numbered = classes if len(classes) > 1 else ("background", *classes)
     y, x = (axis.scale for axis in job.model.locality.axes)
     return OutputImage(
         shape=(tiling.output_shape[0], tiling.output_shape[1]),
@@ -87,9 +86,15 @@ def describe_output(
         metadata=replace(
             metadata, channels=names, y=_scaled(metadata.y, y), x=_scaled(metadata.x, x)
         ),
-        labels=numbered if labels else (),
+        labels=label_names(job.model) if labels else (),
         pyramid=job.settings.pyramid,
     )
+
+
+def label_names(model: Model) -> tuple[str, ...]:
+    """Return what the numbers of the labels stand for, from 0."""
+    # A single channel is foreground, 1, or not.
+    return model.classes if len(model.classes) > 1 else ("background", *model.classes)
 
 
 def _scaled(size: PhysicalSize | None, scale: Fraction) -> PhysicalSize | None:

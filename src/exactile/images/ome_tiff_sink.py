@@ -22,6 +22,7 @@ from exactile.images.compression import compress
 from exactile.images.grid import cell_count
 from exactile.images.journal import Journal
 from exactile.images.metadata import PhysicalSize, build_ome_xml
+from exactile.images.sample_format import sample_format
 from exactile.images.sink import OutputImage
 from exactile.images.spool import PageSpool
 from exactile.images.spooled_levels import SpooledLevels
@@ -73,6 +74,7 @@ class OmeTiffSink(StoringSink[PageSpool]):
             "metadata": None,
             "software": "exactile",
             "maxworkers": 1,
+            "extratags": sample_format(image.dtype),
         }
         with TiffWriter(whole, bigtiff=needs_bigtiff(image), ome=False, byteorder="<") as writer:
             writer.write(
