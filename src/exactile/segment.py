@@ -6,6 +6,7 @@ image: is it finished, or was it begun? Then what is left of it (`exactile.segme
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,9 +24,12 @@ from exactile.images.digest import FileDigest
 from exactile.images.journal import Journal, remove_leftovers
 from exactile.job import Job, make_job
 from exactile.outputs import make_folder, plan_outputs
+from exactile.report.preview import Preview, preview_path, remove_preview
 from exactile.report.progress import Watcher
 from exactile.segmentation import Segmentation
 from exactile.settings import SegmentSettings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class ImageResult:
 
     path: Path
     """The input."""
+    output: Path
+    """The result, which is there if nothing went wrong."""
     pixels: int
     """Pixels segmented by this run, over all planes; what an earlier run stored does not count."""
     seconds: float
@@ -66,10 +72,10 @@ def segment_collection(settings: SegmentSettings, watcher: Watcher) -> Iterator[
             if isinstance(error, MemoryError):
                 text = f"{path}: memory ran out ({error}); use a smaller --tileSize"
             text = "; ".join([text, *getattr(error, "__notes__", ())])
-            yield ImageResult(path, 0, time.monotonic() - begun, None, text)
+            yield ImageResult(path, output, 0, time.monotonic() - begun, None, text)
             continue
         pixels = 0 if certificate is None else _pixels_made(certificate)
-        yield ImageResult(path, pixels, time.monotonic() - begun, certificate, "")
+        yield ImageResult(path, output, pixels, time.monotonic() - begun, certificate, "")
 
 
 def _pixels_made(certificate: Certificate) -> int:
@@ -93,9 +99,28 @@ def segment_image(job: Job, path: Path, output: Path, watcher: Watcher) -> Certi
         resume = job.settings.resume
         if resume != "false" and is_finished(output, identity):
             remove_leftovers(output)
+            if not preview_path(output).exists():
+                _save(_preview(job, source, channels), output)
             return None
+        preview = _preview(job, source, channels)
         with Journal(output, identity, resume) as journal:
-            return Segmentation(job, source, channels, journal).run(output, watcher, digest)
+            segmentation = Segmentation(job, source, channels, journal)
+            remove_preview(output)
+            certificate = segmentation.run(output, watcher, digest, preview)
+        _save(preview, output)
+        return certificate
+
+
+def _preview(job: Job, source: Source, channels: tuple[int, ...]) -> Preview:
+    return Preview(source, channels, job.model.locality, job.settings.output_type)
+
+
+def _save(preview: Preview, output: Path) -> None:
+    """Write the preview of an image that is done; if that fails, the image is done all the same."""
+    try:
+        preview.save(output)
+    except (OSError, ExactileError, MemoryError) as error:
+        logger.warning("%s: is complete, but its preview cannot be made: %s", output.name, error)
 
 
 def digest_of(path: Path) -> FileDigest:

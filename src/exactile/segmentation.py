@@ -28,6 +28,7 @@ from exactile.pipeline import NormalizedPlane, segment_plane
 from exactile.preparation import prepare, shrunk
 from exactile.processing import Pointwise
 from exactile.records import Account, certify, describe_output, input_record
+from exactile.report.preview import Preview
 from exactile.report.progress import Watcher
 from exactile.shortage import cut
 from exactile.traversal import in_bands, useful_cache_bytes
@@ -63,8 +64,12 @@ class Segmentation:
         self.account = Account(prepared, stability, windows)
         self._note_plan()
 
-    def run(self, output: Path, watcher: Watcher, digest: FileDigest) -> Certificate:
+    def run(
+        self, output: Path, watcher: Watcher, digest: FileDigest, preview: Preview
+    ) -> Certificate:
         """Write `output` and its certificate; `digest` is that of the image.
+
+        `preview` picks its samples on the way.
 
         Raises:
             ExactileError: if anything stands in the way; nothing is under the final name then, and
@@ -72,6 +77,7 @@ class Segmentation:
         """
         image = describe_output(self.source, self.channels, self.account.at_hand.tiling, self.job)
         with OmeTiffSink(output, image, journal=self.journal) as sink:
+            preview.follow(sink)
             try:
                 steps = self._fill(sink, watcher)
             except (ImageError, VerificationError) as error:
