@@ -62,7 +62,7 @@ class PlanDrawing:
     zones: tuple[int, int]
     """How many zones there are, down and across."""
     inner: Pass
-    """A pass in the middle of the image."""
+    """A pass in the middle of the image, or before it."""
     corner: Pass | None
     """The pass of the last zone, whose window was moved inwards; None where there is but one."""
     detail_width: float
@@ -70,6 +70,8 @@ class PlanDrawing:
     """Sides of the picture of one window."""
     detail: Pass
     """The inner pass again, enlarged: the window is the whole picture."""
+    halo: Rectangle
+    """Its zone and the halo around it, enlarged too: all that the zone depends on."""
     sides: tuple[int, int, int, int]
     """Pixels of the window beyond its zone, in the enlarged pass: top, right, bottom, left."""
 
@@ -105,7 +107,7 @@ def draw_plan(tiling: Plan) -> PlanDrawing:
     zones = [axis.zones() for axis in tiling.axes]
     gaps = [axis.zone / float(axis.locality.scale) * scale for axis in tiling.axes]
     merged = (ceil(LEAST_GAP / gaps[0]), ceil(LEAST_GAP / gaps[1]))
-    inner = _zone(tiling, tuple(len(side) // 2 for side in zones))
+    inner = _zone(tiling, tuple((len(side) - 1) // 2 for side in zones))
     last = _zone(tiling, tuple(len(side) - 1 for side in zones))
     window = tiling.tile(inner).window
     enlarged = DETAIL / max(window.shape)
@@ -125,6 +127,7 @@ def draw_plan(tiling: Plan) -> PlanDrawing:
             _rectangle(own.relative_to(window), enlarged),
             _rectangle(Box.of_shape(window.shape), enlarged),
         ),
+        halo=_rectangle(_with_halo(tiling, own).relative_to(window), enlarged),
         sides=(
             own.axes[0].start - window.axes[0].start,
             window.axes[1].stop - own.axes[1].stop,
@@ -153,6 +156,19 @@ def _pixels(tiling: Plan, zone: Box) -> Box:
                 min(ceil(side.stop / axis.locality.scale), axis.extent),
             )
             for side, axis in zip(zone.axes, tiling.axes, strict=True)
+        )
+    )
+
+
+def _with_halo(tiling: Plan, pixels: Box) -> Box:
+    """Return `pixels` of a zone and the halo around them, as far as the extent has it."""
+    return Box(
+        tuple(
+            Interval(
+                max(0, side.start - axis.locality.halo.low),
+                min(axis.extent, side.stop + axis.locality.halo.high),
+            )
+            for side, axis in zip(pixels.axes, tiling.axes, strict=True)
         )
     )
 

@@ -25,6 +25,9 @@ REPORT_FOLDER = "exactile"
 
 FOLDER = "previews"
 
+COMPRESSION = 3
+"""Level of deflate: 6 takes more than twice the time, for files a fifteenth smaller."""
+
 THRESHOLD = {"labels": 0.0, "probabilities": 0.5, "logits": 0.0}
 """Above which a single channel is foreground."""
 
@@ -98,7 +101,7 @@ class Preview:
         partial = path.with_name(path.name + ".partial")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            picture.save(partial, "PNG")
+            picture.save(partial, "PNG", compress_level=COMPRESSION)
             partial.replace(path)
         finally:
             with suppress(OSError):

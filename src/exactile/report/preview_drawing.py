@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from exactile.report.field_picture import INFERNO
 
@@ -30,6 +30,9 @@ TINT = 0.22
 
 HEAT = 0.8
 """How strongly the largest probability is coloured."""
+
+BITS = 6
+"""Of each colour; the last two would be noise, and a quarter of the file."""
 
 CONTRAST = (1, 99.5)
 """Percentiles of the image that become black and white."""
@@ -51,7 +54,7 @@ def draw(channels: Sequence[NDArray[Any]], found: NDArray[np.uint8], style: Styl
     if longest > LONGEST:
         width, height = (max(1, round(side * LONGEST / longest)) for side in picture.size)
         picture = picture.resize((width, height), Image.Resampling.BOX)
-    return picture
+    return ImageOps.posterize(picture, BITS)
 
 
 def stretched(channel: NDArray[Any]) -> NDArray[np.uint8]:

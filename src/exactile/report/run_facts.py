@@ -19,6 +19,7 @@ from exactile.certificate import ProofRecord, certificate_path
 from exactile.engine import Agreement
 from exactile.report.plan_drawing import PlanDrawing, draw_plan, plan_of
 from exactile.report.preview import preview_path
+from exactile.tiling import AxisPlan
 
 State = Literal["done", "done before", "failed"]
 
@@ -93,6 +94,7 @@ class PlanFacts:
     """A plan that one or more images have in common."""
 
     drawing: PlanDrawing
+    axes: tuple[AxisPlan, ...]
     record: Mapping[str, Any]
     """The plan in the certificate of `example`."""
     shape: tuple[int, int]
@@ -139,7 +141,9 @@ class RunFacts:
         key = f"{tiling.shape} {tiling.axes}"
         if key not in self.plans and len(self.plans) < MOST_PLANS:
             shape = (tiling.shape[0], tiling.shape[1])
-            self.plans[key] = PlanFacts(draw_plan(tiling), certificate["plan"], shape, facts)
+            self.plans[key] = PlanFacts(
+                draw_plan(tiling), tiling.axes, certificate["plan"], shape, facts
+            )
         if key in self.plans:
             self.plans[key].images += 1
         else:
