@@ -24,7 +24,7 @@ from exactile.images.digest import FileDigest
 from exactile.images.journal import Journal, remove_leftovers
 from exactile.job import Job, make_job
 from exactile.outputs import make_folder, plan_outputs
-from exactile.report.preview import Preview, preview_path, remove_preview
+from exactile.report.preview import Preview, preview_path
 from exactile.report.progress import Watcher
 from exactile.segmentation import Segmentation
 from exactile.settings import SegmentSettings
@@ -105,7 +105,6 @@ def segment_image(job: Job, path: Path, output: Path, watcher: Watcher) -> Certi
         preview = _preview(job, source, channels)
         with Journal(output, identity, resume) as journal:
             segmentation = Segmentation(job, source, channels, journal)
-            remove_preview(output)
             certificate = segmentation.run(output, watcher, digest, preview)
         _save(preview, output)
         return certificate

@@ -28,7 +28,7 @@ from exactile.pipeline import NormalizedPlane, segment_plane
 from exactile.preparation import prepare, shrunk
 from exactile.processing import Pointwise
 from exactile.records import Account, certify, describe_output, input_record
-from exactile.report.preview import Preview
+from exactile.report.preview import Preview, remove_preview
 from exactile.report.progress import Watcher
 from exactile.shortage import cut
 from exactile.traversal import in_bands, useful_cache_bytes
@@ -97,6 +97,7 @@ class Segmentation:
                 self.seconds,
             )
             with certificate.beside(output.parent):
+                remove_preview(output)
                 sink.close()
         return certificate
 
