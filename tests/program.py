@@ -100,3 +100,8 @@ def finish(process: subprocess.Popen[str]) -> Ended:
 def files_in(folder: Path) -> list[str]:
     """Return every file under `folder`, hidden ones too, by its path from there."""
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def results_in(folder: Path) -> list[str]:
+    """Return every file under `folder` but the report and the previews, which are for people."""
+    return [name for name in files_in(folder) if not name.startswith("exactile/")]

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tifffile
 from conftest import noise_image, write_image, write_random_model
-from program import Ended, arguments, call, files_in, finish, start
+from program import Ended, arguments, call, files_in, finish, results_in, start
 
 NAME = "image.ome.tif"
 
@@ -398,7 +398,7 @@ def test_a_failing_run_leaves_an_earlier_result_and_its_certificate_as_they_were
 ) -> None:
     path = write_image(tmp_path / "in" / NAME, noise_image((300, 200)))
     assert run(tmp_path, small_model).code == 0
-    names = files_in(tmp_path / "out")
+    names = results_in(tmp_path / "out")
     before = [(tmp_path / "out" / name).read_bytes() for name in names]
     options: dict[str, object] = {}
     if failure == "truncated":
@@ -406,7 +406,7 @@ def test_a_failing_run_leaves_an_earlier_result_and_its_certificate_as_they_were
     else:
         options = {"tileSize": 8} if failure == "tile size" else {"channel": 4}
     assert run(tmp_path, small_model, **options).code == 1
-    assert files_in(tmp_path / "out") == names
+    assert results_in(tmp_path / "out") == names
     assert [(tmp_path / "out" / name).read_bytes() for name in names] == before
 
 

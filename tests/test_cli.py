@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import noise_image, write_image, write_random_model
-from program import Ended, arguments, call, files_in
+from program import Ended, arguments, call, files_in, results_in
 from rich.console import Console
 
 from exactile import __version__
@@ -113,7 +113,7 @@ def test_booleans_are_understood_in_all_forms_wherever_they_stand(
     ended = call([command, *words, *rest] if place == "first" else [command, *rest, *words])
     assert ended.code == 0, ended.log
     expected_files = ["preview.json"] if expected else [f"certificates/{NAME}.json", NAME]
-    assert files_in(folder / "out") == expected_files
+    assert results_in(folder / "out") == expected_files
 
 
 def test_a_boolean_takes_no_word_that_is_not_its_own() -> None:
@@ -263,7 +263,7 @@ def test_the_raw_output_of_a_step_before_is_read_from_its_folder_images(
     write_image(tmp_path / "in" / "images" / NAME, noise_image((20, 30)))
     (tmp_path / "in" / "metadata.json").write_text("{}")
     assert run(tmp_path, model=small_model).code == 0
-    assert files_in(tmp_path / "out") == [f"certificates/{NAME}.json", NAME]
+    assert results_in(tmp_path / "out") == [f"certificates/{NAME}.json", NAME]
 
 
 # What a run leaves behind
@@ -275,11 +275,12 @@ def test_only_images_are_at_the_top_of_the_output_folder(folder: Path, small_mod
     assert sorted(path.name for path in (folder / "out").iterdir()) == [
         "b.ome.tif",
         "certificates",
+        "exactile",
         NAME,
     ]
     (folder / "in" / NAME).write_text("not an image any more")
     assert run(folder, model=small_model).code == 1
-    assert len(files_in(folder / "out")) == 4
+    assert len(results_in(folder / "out")) == 4
 
 
 def test_the_certificate_says_what_was_done_with_what(tmp_path: Path) -> None:

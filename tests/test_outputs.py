@@ -16,7 +16,7 @@ import torch
 from bfio import BioReader
 from conftest import noise_image, write_image, write_random_model
 from numpy.typing import NDArray
-from program import arguments, call, files_in
+from program import arguments, call, results_in
 
 from exactile.engines.eager import make_engine
 from exactile.finishing import OutputType
@@ -244,7 +244,7 @@ def test_many_images_keep_their_names_and_one_dtype(tmp_path: Path, small_model:
         write_image(tmp_path / "in" / name, noise_image((30 + seed, 40), seed))
     segment(tmp_path, small_model)
     certificates = [f"certificates/{name}.json" for name in names]
-    assert files_in(tmp_path / "out") == sorted(names + certificates)
+    assert results_in(tmp_path / "out") == sorted(names + certificates)
     for seed, name in enumerate(names):
         found = tifffile.imread(tmp_path / "out" / name)
         assert (found.shape, found.dtype) == ((30 + seed, 40), np.uint8)

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 import tifffile
 from conftest import noise_image, write_image, write_random_model
-from program import Ended, arguments, call, files_in, finish, start
+from program import Ended, arguments, call, files_in, finish, results_in, start
 
 from exactile.forward import ForwardPass
 from exactile.images import OmeTiffSink
@@ -144,7 +144,7 @@ def test_tiles_that_are_stored_are_not_made_again(
     assert (folder / "out" / NAME).read_bytes() == clean(**options)
     plan = certificate(folder)["plan"]
     assert (plan["zones_run"], plan["zones_resumed"]) == (18 - kept, kept)
-    assert files_in(folder / "out") == [CERTIFICATE, NAME]
+    assert results_in(folder / "out") == [CERTIFICATE, NAME]
 
 
 @pytest.mark.parametrize("tile", [ONE, SEVERAL_TILES_PER_ZONE])
@@ -219,7 +219,7 @@ def test_a_run_killed_between_the_image_and_its_certificate_ends_with_both(
     assert call(words).code == 0
     assert passes[0] == 0
     assert (killed / NAME).read_bytes() == clean(tileSize=ONE)
-    assert files_in(killed) == [CERTIFICATE, NAME]
+    assert results_in(killed) == [CERTIFICATE, NAME]
     assert "already done" in call(words).log
 
 
@@ -388,7 +388,7 @@ def state_of(folder: Path) -> dict[str, tuple[int, bytes]]:
 def test_a_finished_image_is_not_touched_again(
     done: Path, small_model: Path, passes: list[int]
 ) -> None:
-    names = files_in(done / "out")
+    names = results_in(done / "out")
     before = [
         ((done / "out" / n).stat().st_mtime_ns, (done / "out" / n).read_bytes()) for n in names
     ]
@@ -401,7 +401,7 @@ def test_a_finished_image_is_not_touched_again(
     after = [
         ((done / "out" / n).stat().st_mtime_ns, (done / "out" / n).read_bytes()) for n in names
     ]
-    assert (files_in(done / "out"), after) == (names, before)
+    assert (results_in(done / "out"), after) == (names, before)
 
 
 @pytest.mark.parametrize(
@@ -639,7 +639,7 @@ def test_runs_killed_at_random_moments_end_with_the_bytes_of_an_uninterrupted_on
                 held = now
         assert forks.run(words, journal) == 0
         assert (out_dir / NAME).read_bytes() == expected
-        assert files_in(out_dir) == [CERTIFICATE, NAME]
+        assert results_in(out_dir) == [CERTIFICATE, NAME]
         plan = json.loads((out_dir / CERTIFICATE).read_text())["plan"]
         assert plan["zones_run"] + plan["zones_resumed"] == made["plan"]["zones_run"]
         went_on += plan["zones_resumed"] > 0

@@ -102,6 +102,8 @@ class ModelRecord:
     """From the image to the network's input."""
     finishing: str
     """From the network's output to what the model declares as its result."""
+    classes: tuple[str, ...]
+    """Names of the output's channels, in order."""
     locality: Locality
     """Traced from the operators."""
     operators: dict[str, int]

@@ -201,6 +201,7 @@ def segment(
     from exactile.devices import limit_threads
     from exactile.outputs import write_preview
     from exactile.report.progress import make_watcher
+    from exactile.report.run_page import RunPage
     from exactile.report.summary import conclude
     from exactile.segment import segment_collection
     from exactile.settings import SegmentSettings
@@ -235,7 +236,9 @@ def segment(
         return
     limit_threads(os.environ.get("NUM_THREADS"))
     with make_watcher(Console(stderr=True)) as watcher:
-        complete = conclude(segment_collection(settings, watcher))
+        page = RunPage(settings)
+        complete = conclude(page.follow(segment_collection(settings, watcher)))
+    page.write()
     if not complete:
         raise typer.Exit(1)
 

@@ -127,6 +127,7 @@ def certify(
             sha256=model.file.sha256,
             normalization=describe(model.before) + " (assumed)" * model.assumed,
             finishing=describe(model.finishing.after),
+            classes=model.classes,
             locality=model.locality,
             operators=model.analysis.operators,
             declared_halo=model.file.declared_halo,

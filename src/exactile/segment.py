@@ -9,6 +9,7 @@ makes parts of images; each part is a file with a certificate of its own.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,12 +31,15 @@ from exactile.inputs import digest_input, open_input
 from exactile.job import Job, make_job
 from exactile.normalization import fit
 from exactile.outputs import check_folder, make_folder, plan_outputs
+from exactile.report.preview import Preview, preview_path
 from exactile.report.progress import Watcher
 from exactile.segmentation import Fit, Segmentation
 from exactile.settings import SegmentSettings
 from exactile.sharding import Part
 from exactile.statistics.recorded import RecordedStatistics
 from exactile.workload import Work, whole_images, work_of_shard
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class ImageResult:
 
     path: Path
     """The input; of a mosaic, its stitching vector."""
+    output: Path
+    """The result, which is there if nothing went wrong."""
     pixels: int
     """Pixels segmented by this run, over all planes; what an earlier run stored does not count."""
     seconds: float
@@ -98,10 +104,12 @@ def _segment_each(job: Job, works: tuple[Work, ...], watcher: Watcher) -> Iterat
             if isinstance(error, MemoryError):
                 text = f"{path}: memory ran out ({error}); use a smaller --tileSize"
             text = "; ".join([text, *getattr(error, "__notes__", ())])
-            yield ImageResult(path, 0, time.monotonic() - begun, None, text, name)
+            yield ImageResult(path, work.target, 0, time.monotonic() - begun, None, text, name)
             continue
         pixels = 0 if certificate is None else _pixels_made(certificate, work.part)
-        yield ImageResult(path, pixels, time.monotonic() - begun, certificate, "", name)
+        yield ImageResult(
+            path, work.target, pixels, time.monotonic() - begun, certificate, "", name
+        )
 
 
 def _pixels_made(certificate: Certificate, part: Part | None) -> int:
@@ -134,11 +142,30 @@ def segment_image(
         resume = job.settings.resume
         if resume != "false" and is_finished(output, identity):
             remove_leftovers(output)
+            if part is None and not preview_path(output).exists():
+                _save(_preview(job, source, channels), output)
             return None
         chosen = choose_fit(job, source, channels, digest)
+        # A part shows too little: whole images have previews.
+        preview = None if part is not None else _preview(job, source, channels)
         with Journal(output, identity, resume) as journal:
             segmentation = Segmentation(job, source, channels, journal, chosen, part)
-            return segmentation.run(output, watcher, digest, work.output.name)
+            certificate = segmentation.run(output, watcher, digest, work.output.name, preview)
+        if preview is not None:
+            _save(preview, output)
+        return certificate
+
+
+def _preview(job: Job, source: Source, channels: tuple[int, ...]) -> Preview:
+    return Preview(source, channels, job.model.locality, job.settings.output_type)
+
+
+def _save(preview: Preview, output: Path) -> None:
+    """Write the preview of an image that is done; if that fails, the image is done all the same."""
+    try:
+        preview.save(output)
+    except (OSError, ExactileError, MemoryError) as error:
+        logger.warning("%s: is complete, but its preview cannot be made: %s", output.name, error)
 
 
 def choose_fit(job: Job, source: Source, channels: tuple[int, ...], digest: FileDigest) -> Fit:

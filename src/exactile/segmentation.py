@@ -28,6 +28,7 @@ from exactile.pipeline import NormalizedPlane, segment_plane
 from exactile.preparation import prepare, shrunk
 from exactile.processing import Pointwise
 from exactile.records import Account, certify, describe_output, input_record
+from exactile.report.preview import Preview, remove_preview
 from exactile.report.progress import Watcher
 from exactile.sharding import Part
 from exactile.shortage import cut
@@ -84,11 +85,17 @@ class Segmentation:
         self._note_plan()
 
     def run(
-        self, output: Path, watcher: Watcher, digest: FileDigest, whole_name: str
+        self,
+        output: Path,
+        watcher: Watcher,
+        digest: FileDigest,
+        whole_name: str,
+        preview: Preview | None,
     ) -> Certificate:
         """Write `output` and its certificate; `digest` is that of the image.
 
-        `whole_name` is the name of the output that it is, or that it is a part of.
+        `whole_name` is the name of the output that it is, or that it is a part of; `preview` picks
+        its samples on the way.
 
         Raises:
             ExactileError: if anything stands in the way; nothing is under the final name then, and
@@ -99,6 +106,8 @@ class Segmentation:
         image = whole if part is None else part.image(whole)
         with open_sink(output, image, journal=self.journal) as sink:
             target = sink if part is None else PartSink(sink, whole, part.plane, self.kept)
+            if preview is not None:
+                preview.follow(target)
             try:
                 steps = self._fill(target, watcher)
             except (ImageError, VerificationError) as error:
@@ -119,6 +128,7 @@ class Segmentation:
                 None if part is None else PartRecord.of(part, whole_name, whole),
             )
             with certificate.beside(output.parent):
+                remove_preview(output)
                 sink.close()
         return certificate
 

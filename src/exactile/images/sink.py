@@ -24,6 +24,7 @@ What an implementer promises:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -94,8 +95,16 @@ class OutputImage:
         return prod(self.dimensions) * self.dtype.itemsize
 
 
+Watch = Callable[[Plane, Box, NDArray[Any]], None]
+"""Is shown what is written: plane, place (Y, X) and pixels (C, Y, X), not to be kept or written
+into."""
+
+
 class Sink(ABC):
     """One image file being written; see the module for what it promises. A context manager."""
+
+    watch: Watch | None = None
+    """Who is shown all pixels that are written, if anybody."""
 
     path: Path
     """The final name."""
@@ -119,6 +128,8 @@ class Sink(ABC):
                 f"{pixels.shape} of {pixels.dtype}"
             )
         self._write(plane, box, pixels)
+        if self.watch is not None:
+            self.watch(plane, box, pixels)
 
     @abstractmethod
     def _write(self, plane: Plane, box: Box, pixels: NDArray[Any]) -> None:

@@ -23,7 +23,7 @@ threads that decode are the source's own.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from math import prod
@@ -61,8 +61,16 @@ def planes_of(size_t: int, size_z: int) -> tuple[Plane, ...]:
     return tuple(Plane(t, z) for t in range(size_t) for z in range(size_z))
 
 
+Watch = Callable[[Plane, int, Box, NDArray[Any]], None]
+"""Is shown a chunk as it is decoded: plane, channel, place (Y, X) and pixels (Y, X), not to be kept
+or written into. It is called by any of the threads that decode, by several at once."""
+
+
 class Source(ABC):
     """The pixels of one image; see the module for what it promises. A context manager."""
+
+    watch: Watch | None = None
+    """Who is shown every chunk that is decoded, if anybody."""
 
     path: Path
     """The file, or what says which files make the image."""
@@ -131,9 +139,7 @@ class Source(ABC):
             for row, column in cells_over(box, self.chunk)
             for position, channel in enumerate(channels)
         ]
-        decoded = self._pool.loads(
-            [k for _, k in places], self.read_chunk, self._cache.__contains__
-        )
+        decoded = self._pool.loads([k for _, k in places], self._load, self._cache.__contains__)
         for (position, key), (_, load) in zip(places, decoded, strict=True):
             chunk_box = self.chunk_box(*key[2:])
             common = chunk_box & box
@@ -152,12 +158,18 @@ class Source(ABC):
         every = cells_over(Box.of_shape(self.shape), self.chunk)
         places = [place for place in every if rows is None or place[0] in rows]
         keys = ((plane, channel, *place) for place in places for channel in channels)
-        decoded = self._pool.loads(keys, self.read_chunk, lambda _: False)
+        decoded = self._pool.loads(keys, self._load, lambda _: False)
         for row, column in places:
             yield (
                 self.chunk_box(row, column),
                 np.stack([load() for _, load in islice(decoded, len(channels))]),
             )
+
+    def _load(self, plane: Plane, channel: int, row: int, column: int) -> NDArray[Any]:
+        pixels = self.read_chunk(plane, channel, row, column)
+        if self.watch is not None:
+            self.watch(plane, channel, self.chunk_box(row, column), pixels)
+        return pixels
 
     def chunk_box(self, row: int, column: int) -> Box:
         """Return the pixels (Y, X) of the chunk at (`row`, `column`), clipped to the image."""

@@ -18,20 +18,20 @@ NAMES_SHOWN = 10
 
 def conclude(results: Iterable[ImageResult]) -> bool:
     """Log how each image goes as it ends, then the whole; return whether all were done."""
-    done: list[ImageResult] = []
+    done, pixels, seconds = 0, 0, 0.0
     failed: list[str] = []
     for result in results:
         if result.error:
             logger.error("failed: %s", result.error)
             failed.append(result.name)
-        elif result.finished_before:
+            continue
+        if result.finished_before:
             logger.info("%s: already done", result.name)
-            done.append(result)
         else:
-            logger.info("%s: %s", result.name, _speed([result]))
-            done.append(result)
-    logger.info("%d of %d images done: %s", len(done), len(done) + len(failed), _speed(done))
-    _name_failed(failed, len(done) + len(failed))
+            logger.info("%s: %s", result.name, _speed(result.pixels, result.seconds))
+        done, pixels, seconds = done + 1, pixels + result.pixels, seconds + result.seconds
+    logger.info("%d of %d images done: %s", done, done + len(failed), _speed(pixels, seconds))
+    _name_failed(failed, done + len(failed))
     return not failed
 
 
@@ -76,8 +76,7 @@ def conclude_assembly(images: Iterable[Assembled]) -> bool:
     return not failed
 
 
-def _speed(done: list[ImageResult]) -> str:
-    pixels, seconds = sum(r.pixels for r in done), sum(r.seconds for r in done)
+def _speed(pixels: int, seconds: float) -> str:
     speed = pixels / 1e6 / seconds if seconds else 0.0
     return f"{pixels / 1e6:.1f} Mpx in {seconds:.1f} s, {speed:.2f} Mpx/s"
 
@@ -92,7 +91,7 @@ def describe_demonstration(made: Demonstration) -> str:
         "slide": f"{made.slide}, {sizes['Y']} x {sizes['X']} {certificate.input.dtype}",
         "plan": f"{plan.windows} windows of {window} px, "
         f"{plan.computed_ratio:.2f} computed pixels for each pixel",
-        "time": f"{_speed([made.result])} on {certificate.device}",
+        "time": f"{_speed(made.result.pixels, made.result.seconds)} on {certificate.device}",
         "Dice": f"{made.dice:.4f} against the synthetic truth",
         "exactness": certificate.bit_stability.sentence(),
         "labels": str(made.labels),

@@ -1,0 +1,230 @@
+"""What the certificates of a run say, gathered for its report: small records, one for each image.
+
+Certificates are read from disk, one at a time, so that images which an earlier run finished count
+like the others. Nothing is said that no certificate says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any, Literal
+
+from exactile.bit_stability import BitStability
+from exactile.certificate import ProofRecord, certificate_path
+from exactile.engine import Agreement
+from exactile.report.plan_drawing import PlanDrawing, draw_plan, plan_of
+from exactile.report.preview import preview_path
+from exactile.tiling import AxisPlan
+
+State = Literal["done", "done before", "failed"]
+
+MOST_PLANS = 3
+"""How many different plans a report draws; the images that have another are counted."""
+
+MOST_KINDS = 6
+"""How many different findings of a check a report lists."""
+
+STAGES = {
+    "check": "plan and check of bit-stability",
+    "statistics": "statistics of the whole image",
+    "segmentation": "reading, network, writing",
+}
+"""The stages that certificates time, in order, in words."""
+
+EXACT, ROUNDED, WHOLE = "bit for bit", "up to rounding", "one pass"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an image went, as the run saw it."""
+
+    name: str
+    """Of the input."""
+    output: Path
+    state: State
+    seconds: float
+    """This run spent on it."""
+    error: str
+    """Empty, or why it failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """One image in the report."""
+
+    outcome: Outcome
+    certified: bool
+    """Whether there is a certificate that can be read; if not, the rest is empty."""
+    size: str = ""
+    """Width x height in pixels."""
+    pixels: int = 0
+    """Over all planes."""
+    planes: int = 0
+    dtype: str = ""
+    windows: int = 0
+    """Forward passes, over all planes."""
+    computed_ratio: float = 0.0
+    seconds: tuple[float, ...] = ()
+    """Spent on each of STAGES, by the run that made the image."""
+    exactness: str = ""
+    """EXACT, ROUNDED, or WHOLE where the image is one window."""
+    digest: str = ""
+    """The beginning of the SHA-256 of the result."""
+    resumed: int = 0
+    """Zones that an earlier run had stored."""
+
+    @property
+    def total(self) -> float:
+        """Seconds of all stages."""
+        return sum(self.seconds)
+
+    @property
+    def preview(self) -> Path:
+        """Where the preview lies, if there is one."""
+        return preview_path(self.outcome.output)
+
+
+@dataclass(slots=True)
+class PlanFacts:
+    """A plan that one or more images have in common."""
+
+    drawing: PlanDrawing
+    axes: tuple[AxisPlan, ...]
+    record: Mapping[str, Any]
+    """The plan in the certificate of `example`."""
+    shape: tuple[int, int]
+    """Height and width of the image."""
+    example: ImageFacts
+    """The first image of this plan."""
+    images: int = 0
+
+
+@dataclass(slots=True)
+class RunFacts:
+    """All that a report says."""
+
+    images: list[ImageFacts] = field(default_factory=list)
+    certificate: Mapping[str, Any] | None = None
+    """That of the first image: model, settings and versions are those of the run."""
+    plans: dict[str, PlanFacts] = field(default_factory=dict)
+    other_plans: int = 0
+    """Images with plans beyond MOST_PLANS."""
+    claims: Counter[str] = field(default_factory=Counter)
+    checks: Counter[str] = field(default_factory=Counter)
+    """Findings of the check of bit-stability, in words, and for how many images."""
+    agreements: Counter[str] = field(default_factory=Counter)
+    devices: Counter[str] = field(default_factory=Counter)
+    classes: tuple[str, ...] = ()
+    """Names of the output's channels."""
+    verified: Counter[str] = field(default_factory=Counter)
+    """Sums of what running zones again showed: zones, compared, different."""
+
+    def add(self, outcome: Outcome) -> None:
+        """Take up an image, with its certificate if it is done."""
+        if outcome.state == "failed":
+            self.images.append(ImageFacts(outcome, certified=False))
+            return
+        try:
+            certificate = json.loads(certificate_path(outcome.output).read_bytes())
+            facts = _facts(outcome, certificate)
+            tiling = plan_of(certificate)
+            self._take(certificate, facts)
+        except (OSError, ValueError, TypeError, LookupError, AttributeError):
+            self.images.append(ImageFacts(outcome, certified=False))
+            return
+        self.images.append(facts)
+        key = f"{tiling.shape} {tiling.axes}"
+        if key not in self.plans and len(self.plans) < MOST_PLANS:
+            shape = (tiling.shape[0], tiling.shape[1])
+            self.plans[key] = PlanFacts(
+                draw_plan(tiling), tiling.axes, certificate["plan"], shape, facts
+            )
+        if key in self.plans:
+            self.plans[key].images += 1
+        else:
+            self.other_plans += 1
+
+    def _take(self, certificate: Mapping[str, Any], facts: ImageFacts) -> None:
+        stability = _stability(certificate)
+        agreement, verification = certificate["agreement"], certificate["verification"]
+        self.classes = tuple(certificate["model"]["classes"])
+        self.claims[certificate["claim"]] += 1
+        self.checks[stability.sentence()] += 1
+        self.devices[certificate["device"]] += 1
+        if agreement is not None:
+            self.agreements[Agreement(**agreement).sentence()] += 1
+        if verification is not None:
+            self.verified.update({k: verification[k] for k in ("zones", "compared", "different")})
+        if self.certificate is None:
+            self.certificate = certificate
+
+    @property
+    def proof(self) -> str:
+        """The proof of locality in words; empty where there is no certificate."""
+        if self.certificate is None:
+            return ""
+        return ProofRecord(**self.certificate["model"]["proof"]).sentence()
+
+    @property
+    def failed(self) -> list[ImageFacts]:
+        """The images that failed."""
+        return [image for image in self.images if image.outcome.state == "failed"]
+
+    @property
+    def done(self) -> list[ImageFacts]:
+        """The images whose results are there."""
+        return [image for image in self.images if image.outcome.state != "failed"]
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all results that are there."""
+        return sum(image.pixels for image in self.done)
+
+    def stage_seconds(self) -> dict[str, float]:
+        """Return the seconds of each stage, in words, over all images."""
+        sums = [
+            sum(each) for each in zip(*(i.seconds for i in self.done if i.seconds), strict=True)
+        ]
+        return dict(zip(STAGES.values(), sums, strict=False))
+
+    def exact(self) -> int:
+        """Return how many results equal a whole-image pass bit for bit, by their certificates."""
+        return sum(image.exactness in (EXACT, WHOLE) for image in self.done)
+
+
+def gather(outcomes: Iterable[Outcome]) -> RunFacts:
+    """Return what there is to say of a run whose images went as `outcomes` has it."""
+    facts = RunFacts()
+    for outcome in outcomes:
+        facts.add(outcome)
+    return facts
+
+
+def _facts(outcome: Outcome, certificate: Mapping[str, Any]) -> ImageFacts:
+    sizes, plan = certificate["input"]["dimensions"], certificate["plan"]
+    planes = sizes["T"] * sizes["Z"]
+    stability = _stability(certificate)
+    exactness = EXACT if stability.equal else ROUNDED
+    return ImageFacts(
+        outcome,
+        certified=True,
+        size=f"{sizes['X']:,} x {sizes['Y']:,}".replace("x", "\N{MULTIPLICATION SIGN}"),
+        pixels=prod(sizes[axis] for axis in "TZYX"),
+        planes=planes,
+        dtype=certificate["input"]["dtype"],
+        windows=plan["windows"] * planes,
+        computed_ratio=plan["computed_ratio"],
+        seconds=tuple(float(certificate["seconds"].get(stage, 0)) for stage in STAGES),
+        exactness=exactness if stability.compared else WHOLE,
+        digest=certificate["file"]["sha256"][:12],
+        resumed=plan["zones_resumed"],
+    )
+
+
+def _stability(certificate: Mapping[str, Any]) -> BitStability:
+    return BitStability(**certificate["bit_stability"])
