@@ -238,7 +238,8 @@ def segment(
     with make_watcher(Console(stderr=True)) as watcher:
         page = RunPage(settings)
         complete = conclude(page.follow(segment_collection(settings, watcher)))
-    page.write()
+    if settings.shard is None:  # parts of images make no pictures
+        page.write()
     if not complete:
         raise typer.Exit(1)
 
