@@ -1,4 +1,4 @@
-"""The image: what is in it, and that a run in it gives the host's bytes, under every restriction."""
+"""The image: what is in it, and that a run gives the bytes of the host under every restriction."""
 
 from __future__ import annotations
 
