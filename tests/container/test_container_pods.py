@@ -13,17 +13,16 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import noise_image, write_image
+from conftest import noise_image, write_image, write_random_model
 from container_image import ROOT, description, podman, writable
-from program import arguments, files_in, finish, start
+from program import arguments, finish, start
 
 pytestmark = pytest.mark.container
 
 NAME = "slide.ome.tif"
 SHARDS = 3
-OPTIONS = ("--engine", "eager", "--tileSize", "512")
 KILLED = 1
-"""The shard that is killed: its windows overlap those of both others."""
+"""The shard that is killed, after the first of its four tiles; it has neighbours on both sides."""
 
 
 @pytest.fixture
@@ -31,7 +30,8 @@ def folders(tmp_path: Path) -> Iterator[dict[str, Path]]:
     """The two volumes, by name; pods that are left are removed."""
     description()
     images = tmp_path / "images"
-    write_image(images / NAME, noise_image((3000, 1000)))
+    write_image(images / NAME, noise_image((2500, 4000)))
+    write_random_model(images / "model", base_width=8)
     images.chmod(0o755)
     yield {"images": images, "results": writable(tmp_path / "results")}
     for name in podman("pod", "ps", "--filter=name=exactile-", "--format={{.Name}}").out.split():
@@ -71,10 +71,11 @@ def test_three_pods_of_which_one_is_killed_give_the_bytes_of_one_run(
         for i in range(SHARDS)
     ]
     for pod in pods:
-        pod["spec"]["containers"][0]["args"] += OPTIONS
+        options = ("--model", "/data/inputs/model", "--engine", "eager", "--tileSize", "512")
+        pod["spec"]["containers"][0]["args"] += options
     containers = [play(pod, tmp_path) for pod in pods]
 
-    wait_for_stored_zones(containers[KILLED], folders["results"])
+    wait_for_a_stored_tile(containers[KILLED], folders["results"])
     podman("kill", "--signal=KILL", containers[KILLED])
     codes = [wait(container) for container in containers]
     logs = [podman("logs", container) for container in containers]
@@ -88,22 +89,21 @@ def test_three_pods_of_which_one_is_killed_give_the_bytes_of_one_run(
     assemble = play(make_pod("assemble.yaml", "exactile-assemble", folders), tmp_path)
     assert wait(assemble) == 0, podman("logs", assemble)
     whole = tmp_path / "whole"
-    ended = finish(start(arguments(folders["images"], whole, engine="eager", tileSize=512)))
+    options = {"model": folders["images"] / "model", "engine": "eager", "tileSize": 512}
+    ended = finish(start(arguments(folders["images"], whole, **options)))
     assert ended.code == 0, ended.log
     made = folders["results"] / "images" / NAME
     assert made.read_bytes() == (whole / NAME).read_bytes()
 
 
-def wait_for_stored_zones(container: str, results: Path) -> None:
-    """Wait until a shard has stored a part of what it computes, and fail if it ends before."""
+def wait_for_a_stored_tile(container: str, results: Path) -> None:
+    """Wait until the shard to be killed has stored a tile, and fail if it ends before."""
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline:
         running = podman("inspect", "--format={{.State.Running}}", container).out.strip()
         assert running == "true", podman("logs", container)
-        log = podman("logs", container)
-        if "bit-stable" in log.out + log.log and any(
-            ".exactile" in name and ".partial/" in name for name in files_in(results)
-        ):
+        journals = results.rglob(f"*_y{KILLED:05d}_*.partial/journal")
+        if any('"tile"' in journal.read_text(encoding="utf-8") for journal in journals):
             return
-        time.sleep(0.3)
+        time.sleep(0.1)
     pytest.fail(f"{container} stored nothing in 200 s")
