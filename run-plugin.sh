@@ -3,7 +3,8 @@
 #
 #   ./run-plugin.sh INPUT_FOLDER OUTPUT_FOLDER [options of `exactile segment`]
 #
-# The input is mounted read-only and there is no network. GPUs are passed on where there are any.
+# The input, and what --model or --stitchingVector names, are mounted read-only; there is no network.
+# GPUs are passed on where there are any, to the image whose tag ends in -cuda if that was built.
 # CONTAINER_ENGINE chooses docker or podman; by default the one that is installed.
 set -eu
 
@@ -40,11 +41,35 @@ if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then
         *podman*) gpus="--device nvidia.com/gpu=all" ;;
         *) gpus="--gpus all" ;;
     esac
+    if "$engine" image inspect "$image-cuda" >/dev/null 2>&1; then
+        image=$image-cuda
+    fi
 fi
+
+# Values that name a file or folder here are given by the name that it has in the container.
+model=
+vector=
+option=
+for word; do
+    shift
+    case $option in
+        --model | --stitchingVector)
+            if [ -e "$word" ]; then
+                path=$(cd "$(dirname "$word")" && pwd)/$(basename "$word")
+                if [ "$option" = --model ]; then model=$path; else vector=$path; fi
+                word=/data/${option#--}/$(basename "$word")
+            fi
+            ;;
+    esac
+    set -- "$@" "$word"
+    option=$word
+done
 
 # $gpus is one option and its value, or nothing: it must be split.
 # shellcheck disable=SC2086
 exec "$engine" run --rm --network none --read-only --cap-drop ALL --user "$(id -u):$(id -g)" $gpus \
     -e POLUS_LOG -e POLUS_IMG_EXT -e NUM_THREADS \
     -v "$input:/data/inputs:ro" -v "$output:/data/outputs" \
+    ${model:+-v "$model:/data/model/$(basename "$model"):ro"} \
+    ${vector:+-v "$vector:/data/stitchingVector/$(basename "$vector"):ro"} \
     "$image" --inpDir /data/inputs --outDir /data/outputs "$@"

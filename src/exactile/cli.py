@@ -20,6 +20,7 @@ from exactile.allocation import prepare
 from exactile.errors import ExactileError, SettingsError
 from exactile.report.logs import log_to_stderr
 from exactile.stopping import Stopped, stoppable
+from exactile.temporary import do_without_temporary_files
 
 app = typer.Typer(
     add_completion=False,
@@ -41,6 +42,7 @@ def main() -> None:
         with stoppable():
             log_to_stderr(os.environ.get("POLUS_LOG", ""))
             prepare()
+            do_without_temporary_files()
             app(args=plain_booleans(sys.argv[1:]))
     except ExactileError as error:
         logger.error("%s", error)
