@@ -39,7 +39,7 @@ def table_in(text: str) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize(
     "main",
-    [end_to_end.main, peers.main, scaling.main, file_io.main, budgets.main],
+    [end_to_end.main, peers.main, scaling.main, file_io.main, budgets.main, pyramids.main],
     ids=lambda m: m.__module__,
 )
 def test_help_says_what_is_measured(
@@ -106,6 +106,7 @@ def test_file_io_reads_each_tile_once_in_a_run_s_order(capsys: pytest.CaptureFix
     assert table_in(out)["probabilities"][0] == "17"
 
 
+@pytest.mark.slow
 def test_pyramids_make_files_larger(capsys: pytest.CaptureFixture[str]) -> None:
     pyramids.main(["--sizes", "2048x1030"])
     rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
