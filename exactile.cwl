@@ -211,8 +211,8 @@ inputs:
       prefix: --shard
   pyramid:
     label: Pyramid
-    doc: Write smaller levels into the results too, each half the one before. Viewers can
-      show a large result at once then; the file grows by at most a third.
+    doc: Write smaller levels into the results too, each half the one before. Viewers show
+      a large result at once then. Probabilities grow by a third, labels by more.
     type:
       - 'null'
       - boolean

@@ -11,6 +11,7 @@ import end_to_end
 import file_io
 import numpy as np
 import peers
+import pyramids
 import pytest
 import scaling
 import torch
@@ -38,7 +39,7 @@ def table_in(text: str) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize(
     "main",
-    [end_to_end.main, peers.main, scaling.main, file_io.main, budgets.main],
+    [end_to_end.main, peers.main, scaling.main, file_io.main, budgets.main, pyramids.main],
     ids=lambda m: m.__module__,
 )
 def test_help_says_what_is_measured(
@@ -103,6 +104,14 @@ def test_file_io_reads_each_tile_once_in_a_run_s_order(capsys: pytest.CaptureFix
     lines = [line.strip("| ").split(" | ") for line in out.splitlines() if "deflate" in line]
     assert [line[5] for line in lines] == ["1.00"] * 4
     assert table_in(out)["probabilities"][0] == "17"
+
+
+@pytest.mark.slow
+def test_pyramids_make_files_larger(capsys: pytest.CaptureFixture[str]) -> None:
+    pyramids.main(["--sizes", "2048x1030"])
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
+    sizes = [float(row[3]) for row in rows if row[:2] == ["2048 x 1030", "probabilities"]]
+    assert 1.1 < sizes[1] / sizes[0] < 1.34
 
 
 def test_a_slide_holds_the_synthetic_pixels_wherever_it_is_cut(tmp_path: Path) -> None:

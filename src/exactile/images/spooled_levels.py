@@ -5,7 +5,7 @@
 
 They are made once all tiles of the full resolution are there, one level after the other, and are
 in no journal: what a run left that was killed meanwhile is made again, to the same bytes, in a
-small part of the time that a network takes. On disk they add up to a third of the image.
+small part of the time that a network takes. They have a third of the pixels of the image.
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ OPTIONS = (
         "pyramid",
         "Pyramid",
         "Write smaller levels into the results too, each half the one before",
-        "Viewers can show a large result at once then; the file grows by at most a third.",
+        "Viewers show a large result at once then. Probabilities grow by a third, labels by more.",
     ),
     Option(
         "preview",
