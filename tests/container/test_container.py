@@ -111,14 +111,13 @@ def test_an_unknown_user_with_no_place_for_temporary_files_gives_the_same_bytes(
 
 
 def test_windows_are_chosen_within_the_memory_of_the_container(
-    labels: bytes, slides: Path, tmp_path: Path
+    slides: Path, tmp_path: Path
 ) -> None:
     out = writable(tmp_path / "out")
     ended = segment(slides, out, memory="1500m")
     assert ended.code == 0, ended.log
-    assert (out / NAME).stat().st_size > 0
-    plan = json.loads((out / "certificates" / f"{NAME}.json").read_text())
-    assert "shortage" not in ended.log, plan
+    assert "memory ran out" not in ended.log
+    assert (out / NAME).is_file()
 
 
 def test_a_failed_image_is_an_exit_code_and_no_result(slides: Path, tmp_path: Path) -> None:
@@ -156,6 +155,25 @@ def test_run_plugin_runs_it_on_folders_with_spaces(
     assert done.returncode == 0, done.stderr
     assert (out / NAME).read_bytes() == labels
     assert (out / NAME).stat().st_uid == os.getuid()
+
+
+def test_run_plugin_gives_the_container_the_model(
+    slides: Path, small_model: Path, tmp_path: Path
+) -> None:
+    options = {"model": small_model, "engine": "eager", "tileSize": 64}
+    host = finish(start(arguments(slides, tmp_path / "host", **options)))
+    assert host.code == 0, host.log
+    model = os.path.relpath(small_model, tmp_path)
+    eager = ("--engine", "eager", "--tileSize", "64")
+    done = subprocess.run(
+        [ROOT / "run-plugin.sh", slides, "out", "--model", model, *eager],
+        cwd=tmp_path,
+        env=environment() | {"CONTAINER_ENGINE": "podman"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / NAME).read_bytes() == (tmp_path / "host" / NAME).read_bytes()
 
 
 def test_run_plugin_passes_the_exit_code_on(tmp_path: Path) -> None:

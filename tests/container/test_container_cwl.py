@@ -82,9 +82,11 @@ def test_the_tool_gives_the_bytes_of_a_run_without_a_container(
     assert (tmp_path / "out" / "labels" / NAME).read_bytes() == labels
 
 
-def test_the_workflow_measures_what_the_container_segmented(slides: Path, tmp_path: Path) -> None:
+def test_the_workflow_measures_what_the_container_segmented(
+    slides: Path, small_model: Path, tmp_path: Path
+) -> None:
     workflow = ROOT / "examples" / "segment_features.cwl"
-    cwltool(tmp_path, workflow, "--images", slides, "--tileSize", "448")
+    cwltool(tmp_path, workflow, "--images", slides, "--model", small_model, "--tileSize", "64")
     objects = tifffile.imread(tmp_path / "out" / "objects" / NAME)
     with (tmp_path / "out" / "features.csv").open(newline="", encoding="utf-8") as table:
         measured = {int(row["ROI_label"]) for row in csv.DictReader(table)}
