@@ -51,7 +51,7 @@ def test_an_empty_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     ended = call(arguments(tmp_path / "in", tmp_path / "out"))
     assert ended.code == 1
-    assert ended.errors == [f"{tmp_path}/in is empty: it holds no files to segment"]
+    assert ended.errors == [f"{tmp_path}/in is empty: it holds no images to segment"]
     assert not (tmp_path / "out").exists()
 
 

@@ -148,6 +148,8 @@ def test_options_left_blank_are_absent(folder: Path) -> None:
         "verify": 0,
         "resume": "auto",
         "shard": None,
+        "stitchingVector": None,
+        "mosaicOutput": "image",
         "pyramid": False,
         "preview": False,
         "POLUS_IMG_EXT": None,
@@ -328,7 +330,7 @@ def test_the_certificate_says_what_was_done_with_what(tmp_path: Path) -> None:
     assert (found["plan"]["zones_run"], found["plan"]["zones_resumed"]) == (rows * columns, 0)
     digest = hashlib.sha256((tmp_path / "out" / NAME).read_bytes()).hexdigest()
     assert found["file"]["sha256"] == digest
-    names = ("exactile", "torch", "numpy", "bfio", "tifffile", "imagecodecs")
+    names = ("exactile", "torch", "numpy", "bfio", "tifffile", "imagecodecs", "zarr")
     expected = {name: version(name) for name in names}
     expected |= {"python": platform.python_version(), "machine": platform.machine()}
     assert found["versions"] == expected

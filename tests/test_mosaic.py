@@ -12,7 +12,7 @@ import tifffile
 import torch
 from conftest import noise_image, write_image, write_random_model
 from mosaics import Tiles, grid_of_tiles, line
-from program import Ended, arguments, call, files_in
+from program import Ended, arguments, call, files_in, results_in
 
 from exactile.forward import ForwardPass
 from exactile.images import PhysicalSize
@@ -69,7 +69,7 @@ def test_25_overlapping_files_give_the_bytes_of_the_assembled_image(
     expected = segment_assembled(tmp_path, tiles, model, outputType=output)
     found = tmp_path / "out" / WHOLE
     assert found.read_bytes() == expected.read_bytes()
-    assert files_in(tmp_path / "out") == sorted([WHOLE, f"certificates/{WHOLE}.json"])
+    assert results_in(tmp_path / "out") == sorted([WHOLE, f"certificates/{WHOLE}.json"])
     assert len(np.unique(tifffile.imread(found))) > 1
 
 
@@ -106,8 +106,10 @@ def test_files_are_the_mosaics_result_where_each_of_them_lies(
     assert run(tmp_path, small_model, outputType=output, mosaicOutput="files").code == 0
     expected = tifffile.imread(segment_assembled(tmp_path, tiles, small_model, outputType=output))
     names = [name for name, *_ in tiles.placed]
+    pictures = [f"exactile/mosaics/exactile/previews/{WHOLE}.png", "exactile/report.html"]
     assert files_in(tmp_path / "out") == sorted(
         [
+            *pictures,
             *names,
             *(f"certificates/{name}.json" for name in names),
             f"exactile/mosaics/{WHOLE}",

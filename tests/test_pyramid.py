@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 from conftest import noise_image, write_image
-from program import Ended, arguments, call, files_in, finish, start
+from program import Ended, arguments, call, files_in, finish, results_in, start
 
 from exactile.cli import plain_booleans
 from exactile.images.downsampling import halve
@@ -100,7 +100,7 @@ spooled_levels._store = store_and_die
     ended = run(folder, small_model, "--pyramid", outputType="probabilities")
     certificate = json.loads((folder / "out" / "certificates" / f"{NAME}.json").read_text())
     assert certificate["plan"]["zones_run"] == 0
-    assert files_in(folder / "out") == [f"certificates/{NAME}.json", NAME]
+    assert results_in(folder / "out") == [f"certificates/{NAME}.json", NAME]
     run(folder, small_model, "--pyramid", out="clean", outputType="probabilities")
     assert (folder / "out" / NAME).read_bytes() == (folder / "clean" / NAME).read_bytes()
 

@@ -53,6 +53,8 @@ def test_every_command_of_the_shell_section_runs(command: str, tmp_path: Path) -
             expected = "tile r00 c01.ome.tif"
         elif "--stitchingVector" in words:
             expected = "img-global-positions-1.ome.tif"
+        elif words[0] == "statistics":
+            expected = "exactile/statistics/slide_1.ome.tif.json"
         assert (made / expected).is_file()
 
 

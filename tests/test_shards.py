@@ -234,7 +234,7 @@ def test_the_plan_is_made_for_the_part_where_windows_are_bit_stable(
         return BitStability(stable, 1, 0, 0.0, 0, (64, 64), (80, 80))
 
     monkeypatch.setattr("exactile.job.check_bit_stability", found)
-    monkeypatch.setattr("exactile.preparation.SMALL_PIXELS", 0)
+    monkeypatch.setattr("exactile.planning.SMALL_PIXELS", 0)
     write_image(tmp_path / "in" / NAME, noise_image((3000, 200)))
     options = {"tileSize": "auto", "memory": "4GB"}
     assert segment(tmp_path / "in", tmp_path / "out", small_model, **options).code == 0

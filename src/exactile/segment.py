@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from exactile.certificate import Certificate
-from exactile.cutting import check_cuttable
+from exactile.cutting import check_cuttable, cut_back
 from exactile.errors import ExactileError, ImageError
 from exactile.finished import is_finished
 from exactile.identity import identify
@@ -98,7 +98,10 @@ def _segment_each(job: Job, works: tuple[Work, ...], watcher: Watcher) -> Iterat
         begun = time.monotonic()
         path, name = work.path, work.path.name if work.part is None else work.part.name
         try:
+            make_folder(work.output.parent)
             certificate = segment_image(job, work, watcher, digest)
+            if settings.mosaic_output == "files":
+                cut_back(job, path, work.output)
         except (ExactileError, MemoryError) as error:
             text = str(error)
             if isinstance(error, MemoryError):
@@ -107,9 +110,8 @@ def _segment_each(job: Job, works: tuple[Work, ...], watcher: Watcher) -> Iterat
             yield ImageResult(path, work.target, 0, time.monotonic() - begun, None, text, name)
             continue
         pixels = 0 if certificate is None else _pixels_made(certificate, work.part)
-        yield ImageResult(
-            path, work.target, pixels, time.monotonic() - begun, certificate, "", name
-        )
+        seconds = time.monotonic() - begun
+        yield ImageResult(path, work.target, pixels, seconds, certificate, "", name)
 
 
 def _pixels_made(certificate: Certificate, part: Part | None) -> int:

@@ -14,9 +14,10 @@ from exactile.tiling import AxisPlan, Plan, least_window, zone_length
 
 SIGNS = (
     *("can't allocate memory", "failed to allocate", "bad_alloc", "not enough memory"),
-    *("alloc_failed", "out of memory"),
+    *("alloc_failed", "out of memory", "could not create a primitive"),
 )
-"""What errors of PyTorch, oneDNN, OpenVINO, cuDNN and cuBLAS say of it, in lower case."""
+"""What errors of PyTorch, oneDNN, OpenVINO, cuDNN and cuBLAS say of it, in lower case. The last one
+oneDNN says of other things too; smaller windows will not help there, and its words are passed on."""
 
 LEAST_SAVING = 0.9
 """A plan is smaller if its windows have at most this share of the pixels."""
