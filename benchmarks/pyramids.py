@@ -62,7 +62,7 @@ def write(path: Path, shape: Shape, output: str, pyramid: bool, report: Path) ->
         shape,
         shown.dtype,
         size_c=len(shown),
-        downsampling="mode" if output == "labels" else "mean",
+        labels=("none", "cell") if output == "labels" else (),
         pyramid=pyramid,
     )
     base = resident_mb("VmRSS")

@@ -29,10 +29,12 @@ from exactile.images.ome_tiff_sink import needs_bigtiff
 from exactile.images.source import Plane
 
 HALF_A_MICRON = PhysicalSize(0.5)
-LABELS = OutputImage((2101, 1100), np.dtype(np.uint8), downsampling="mode", pyramid=True)
+LABELS = OutputImage((2101, 1100), np.dtype(np.uint8), labels=("none", "cell"), pyramid=True)
 IMAGES = {
     "labels": LABELS,
-    "many_labels": OutputImage((1025, 1), np.dtype(np.uint16), downsampling="mode", pyramid=True),
+    "many_labels": OutputImage(
+        (1025, 1), np.dtype(np.uint16), labels=("none", "cell"), pyramid=True
+    ),
     "probabilities": OutputImage((1030, 2049), np.dtype(np.float32), size_c=2, pyramid=True),
     "series": OutputImage((1100, 1026), np.dtype(np.int16), 2, 2, 3, pyramid=True),
 }
@@ -225,7 +227,7 @@ def test_levels_that_were_being_made_are_made_again(
 
     monkeypatch.setattr(spooled_levels, "_store", stumble)
     if stored == 3:
-        monkeypatch.setattr(OmeTiffSink, "_put_together", stumble)
+        monkeypatch.setattr(OmeTiffSink, "_write_file", stumble)
     with (
         Journal(path, {}) as journal,
         pytest.raises(RuntimeError, match="stumbled"),
@@ -257,6 +259,6 @@ def test_tiles_that_are_damaged_before_they_are_halved_are_named(path: Path) -> 
     with pytest.raises(OutputError, match="lost bytes"), OmeTiffSink(path, LABELS) as sink:  # noqa: PT012
         fill(sink)
         sink._wait()
-        (spool,) = sink._spools.values()
+        (spool,) = sink._stores.values()
         spool.path.write_bytes(bytes(spool.path.stat().st_size))
     assert list(path.parent.iterdir()) == []
