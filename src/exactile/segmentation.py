@@ -101,7 +101,8 @@ class Segmentation:
             ExactileError: if anything stands in the way; nothing is under the final name then, and
                 what is stored stays for a later run, unless it could not be trusted.
         """
-        whole = describe_output(self.source, self.channels, self.account.at_hand.tiling, self.job)
+        tiling = self.account.at_hand.tiling
+        whole = describe_output(self.source, self.channels, tiling, self.job, whole_name)
         part = self.part
         image = whole if part is None else part.image(whole)
         with open_sink(output, image, journal=self.journal) as sink:
