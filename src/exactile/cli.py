@@ -306,7 +306,12 @@ def assemble(
         str, typer.Option("--inpDir", help="Folder of the parts: the outDir of all shards.")
     ],
     out_dir: Annotated[
-        str, typer.Option("--outDir", help="Folder for the whole images; made if it is missing.")
+        str,
+        typer.Option(
+            "--outDir",
+            help="Folder for the whole images; made if it is missing. For OME-Zarr, it may be that "
+            "of the parts.",
+        ),
     ],
 ) -> None:
     """Put the parts that `segment --shard` wrote together: the bytes of a run without shards."""

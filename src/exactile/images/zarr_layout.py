@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from exactile.images.compression import Form
 from exactile.images.source import Plane
 
 NgffVersion = Literal["0.4", "0.5"]
@@ -22,6 +23,11 @@ DEFAULT_VERSION: NgffVersion = "0.4"
 def is_zarr_name(name: str) -> bool:
     """Return whether an image of this name is written as OME-Zarr."""
     return name.endswith(".zarr")
+
+
+def chunk_form(version: NgffVersion) -> Form:
+    """Return how chunks are compressed."""
+    return "zlib" if version == "0.4" else "gzip"
 
 
 def plane_folder(version: NgffVersion, level: int, plane: Plane, channel: int) -> str:

@@ -7,8 +7,7 @@ What 0.5 has more, shards, would only keep writers of one image from working sid
 are always T, C, Z, Y, X: bfio and others go by their number.
 
 Tiles of full resolution are stored as the chunks that they are to be, in the work folder, by their
-position alone. Levels and metadata are made when all of them are there: a process of its own could
-do that for chunks that several have stored.
+position alone. Levels and metadata are made when all of them are there.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from exactile.images.levels import level_shapes
 from exactile.images.sink import OutputImage
 from exactile.images.source import Plane
 from exactile.images.storing_sink import TILE_SIDE, StoringSink
-from exactile.images.zarr_layout import plane_folder
+from exactile.images.zarr_layout import chunk_form, plane_folder
 from exactile.images.zarr_metadata import AXES, build_attributes
 from exactile.images.zarr_open import is_zarr
 
@@ -57,7 +56,7 @@ class ZarrSink(StoringSink[ChunkFiles]):
     ) -> None:
         """Start writing the folder `path`; see StoringSink."""
         self._version = image.zarr_version
-        self._form: compression.Form = "zlib" if self._version == "0.4" else "gzip"
+        self._form = chunk_form(self._version)
         self._shapes = level_shapes(image.shape, TILE_SIDE)
         super().__init__(path, image, threads, journal)
 
