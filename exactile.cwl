@@ -218,6 +218,18 @@ inputs:
       - boolean
     inputBinding:
       prefix: --pyramid
+  zarrVersion:
+    label: OME-Zarr version
+    doc: Which version of OME-Zarr is written, where results are OME-Zarr. 0.4 is what every
+      reader knows; 0.5 (Zarr 3) is known to the newer ones.
+    type:
+      - 'null'
+      - type: enum
+        symbols:
+          - '0.4'
+          - '0.5'
+    inputBinding:
+      prefix: --zarrVersion
   preview:
     label: Preview
     doc: Only write preview.json, the names of the results. Only list the names of the results.

@@ -1,8 +1,9 @@
 """From parts to whole images: the bytes of a run without shards, in bounded memory.
 
 The pixels of each part go, tile by tile, through the sink that a run without shards writes to. A
-part ends where tiles end, so each tile is what that run would have compressed. Every part's digest
-is compared with its certificate before it is read. What a killed run has stored is gone on with.
+part ends where tiles end, so each tile is what that run would have compressed. Chunks of an
+OME-Zarr are taken as they are; its levels and its metadata are made here. Every part's digest is
+compared with its certificate before it is read. What a killed run has stored is gone on with.
 """
 
 from __future__ import annotations
@@ -22,15 +23,17 @@ from exactile.assembly_record import certificate_of_whole
 from exactile.certificate import written_beside
 from exactile.errors import CollectionError, ExactileError
 from exactile.finished import is_finished
-from exactile.images import OmeTiffSink, Plane, Sink, open_source
+from exactile.images import Plane, open_sink, open_source
+from exactile.images.chunk_rows import ChunkRows
 from exactile.images.digest import FileDigest
 from exactile.images.journal import Journal, remove_leftovers
+from exactile.images.storing_sink import StoringSink
 from exactile.outputs import make_folder
 from exactile.parts import AssemblyError, StoredPart, find_parts
 
 logger = logging.getLogger(__name__)
 
-USED_HERE = ("exactile", "bfio", "tifffile", "imagecodecs")
+USED_HERE = ("exactile", "bfio", "tifffile", "imagecodecs", "zarr")
 """What reads parts and writes images; another version may write other bytes."""
 
 
@@ -60,7 +63,8 @@ def assemble_collection(inp_dir: Path, out_dir: Path) -> Iterator[Assembled]:
         OutputError: if `out_dir` cannot be written to.
     """
     images = find_parts(inp_dir)
-    if out_dir.resolve() in {path.resolve() for path in (inp_dir, inp_dir / "images")}:
+    among_parts = out_dir.resolve() in {path.resolve() for path in (inp_dir, inp_dir / "images")}
+    if among_parts and any(parts[0].chunks is None for parts in images.values()):
         raise CollectionError(
             f"--outDir {out_dir} is the folder of the parts: the images would be taken for parts; "
             "choose another folder"
@@ -94,7 +98,7 @@ def assemble_image(output: Path, parts: tuple[StoredPart, ...]) -> bool:
     threads = torch.get_num_threads()
     with (
         Journal(output, identity | {"the parts": _digest(parts)}) as journal,
-        OmeTiffSink(output, first.image, threads, journal) as sink,
+        open_sink(output, first.image, threads, journal) as sink,
     ):
         for stored in parts:
             if not sink.has(stored.part.plane, stored.part.region(first.image.shape)):
@@ -107,24 +111,27 @@ def assemble_image(output: Path, parts: tuple[StoredPart, ...]) -> bool:
     return True
 
 
-def copy_part(stored: StoredPart, sink: Sink, threads: int) -> None:
-    """Write the pixels of a part to where they belong in the whole image.
+def copy_part(stored: StoredPart, sink: StoringSink[Any], threads: int) -> None:
+    """Write a part to where it belongs in the whole image.
 
     Raises:
         AssemblyError: if its file is not what its certificate speaks of.
         ImageError: if it cannot be read.
         OutputError: if the sink cannot be written.
     """
-    path, part = stored.path, stored.part
+    path, part, chunks = stored.path, stored.part, stored.chunks
     try:
-        intact = FileDigest.of(path) == stored.file
+        file = FileDigest.of(path) if chunks is None else chunks.digest()
     except OSError as error:
         raise AssemblyError(f"{path}: cannot be read ({error.strerror})") from error
-    if not intact:
+    if file != stored.file:
         raise AssemblyError(
             f"{path}: is damaged, or another part than its certificate speaks of; copy it again, "
             f"or run shard {part.shard} again"
         )
+    if chunks is not None:
+        _copy_chunks(chunks, sink)
+        return
     region, expected = part.region(stored.image.shape), part.image(stored.image)
     with open_source(path, threads=threads) as source:
         sizes = (source.size_t, source.size_c, source.size_z, *source.shape)
@@ -135,6 +142,18 @@ def copy_part(stored: StoredPart, sink: Sink, threads: int) -> None:
             )
         for box, pixels in source.read_all(Plane(), tuple(range(source.size_c))):
             sink.write(part.plane, box.shift(region.start), pixels)
+
+
+def _copy_chunks(chunks: ChunkRows, sink: StoringSink[Any]) -> None:
+    """Hand the chunks to the sink as they are; they were seen to be intact."""
+    for row in range(chunks.rows.start, chunks.rows.stop):
+        for column in range(chunks.columns):
+            paths = [chunks.path(channel, row, column) for channel in range(chunks.whole.size_c)]
+            try:
+                data = [path.read_bytes() for path in paths]
+            except OSError as error:
+                raise AssemblyError(f"{error.filename}: {error.strerror}") from error
+            sink.adopt(chunks.plane, row, column, data)
 
 
 def _check_versions(images: dict[str, tuple[StoredPart, ...]]) -> None:

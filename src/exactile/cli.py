@@ -195,6 +195,10 @@ def segment(
     pyramid: Annotated[
         bool, typer.Option("--pyramid", help="Write smaller levels too, for viewers.")
     ] = False,
+    zarr_version: Annotated[
+        str,
+        typer.Option("--zarrVersion", help="Of results in OME-Zarr: 0.4 or 0.5; default 0.4."),
+    ] = "",
     preview: Annotated[
         bool, typer.Option("--preview", help="Only write outDir/preview.json, and stop.")
     ] = False,
@@ -229,6 +233,7 @@ def segment(
         "resume": resume,
         "shard": shard_from(shard, os.environ),
         "pyramid": pyramid,
+        "zarrVersion": zarr_version,
         "preview": preview,
         "POLUS_IMG_EXT": os.environ.get("POLUS_IMG_EXT", ""),
     }
@@ -301,7 +306,12 @@ def assemble(
         str, typer.Option("--inpDir", help="Folder of the parts: the outDir of all shards.")
     ],
     out_dir: Annotated[
-        str, typer.Option("--outDir", help="Folder for the whole images; made if it is missing.")
+        str,
+        typer.Option(
+            "--outDir",
+            help="Folder for the whole images; made if it is missing. For OME-Zarr, it may be that "
+            "of the parts.",
+        ),
     ],
 ) -> None:
     """Put the parts that `segment --shard` wrote together: the bytes of a run without shards."""

@@ -20,6 +20,7 @@ from exactile.certificate import certificate_path, written_beside
 from exactile.errors import ImageError, ModelError
 from exactile.finished import is_finished
 from exactile.geometry import Box
+from exactile.identity import facts_of_container
 from exactile.images import MosaicSource, OutputImage, Source, open_sink, open_source, read_mosaic
 from exactile.images.grid import cell, cells_over
 from exactile.images.mosaic_source import PlacedFile
@@ -71,8 +72,14 @@ def cut_back(job: Job, vector: Path, segmented: Path) -> None:
             place = f"y {y.start} to {y.stop}, x {x.start} to {x.stop} of {segmented.name}"
             output = cut_path(settings, file.path)
             identity = certificate["identity"] | {"the file": file.path.name, "the place": place}
+            identity |= facts_of_container(settings, output.name)
             if settings.resume == "false" or not is_finished(output, identity):
-                image = replace(_image_of(result, file), labels=labels, pyramid=settings.pyramid)
+                image = replace(
+                    _image_of(result, file),
+                    labels=labels,
+                    pyramid=settings.pyramid,
+                    zarr_version=settings.zarr_version,
+                )
                 _cut(result, file, image, output, certificate | {"identity": identity})
 
 

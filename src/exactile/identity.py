@@ -20,6 +20,7 @@ import torch
 from exactile.certificate import RECORDED_VERSIONS
 from exactile.job import Job
 from exactile.normalization import describe
+from exactile.settings import SegmentSettings
 from exactile.sharding import Part
 
 THE_PART = "the part"
@@ -29,11 +30,14 @@ OF_THE_IMAGE = ("the image's name", "the image", THE_PART)
 """The facts in which the images of one run may differ."""
 
 
-def identify(job: Job, name: str, sha256: str, part: Part | None = None) -> dict[str, Any]:
+def identify(
+    job: Job, name: str, sha256: str, output: str, part: Part | None = None
+) -> dict[str, Any]:
     """Return the facts for an image file of this name and digest; all values are plain texts.
 
-    Of a `part` they are the image's, and which one it is. How many shards there are is not among
-    them: the same rows have the same bits in every split.
+    Of the name `output` of the result only that counts which says what kind of file it is. Of a
+    `part` they are the image's, and which one it is. How many shards there are is not among them:
+    the same rows have the same bits in every split.
     """
     settings, model = job.settings, job.model
     channels = settings.channel
@@ -53,8 +57,15 @@ def identify(job: Job, name: str, sha256: str, part: Part | None = None) -> dict
         "the engine": job.describe_engines(),
         "the CPU": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
     }
+    facts |= facts_of_container(settings, output)
     facts |= {f"the version of {each}": version(each) for each in RECORDED_VERSIONS}
     return facts if part is None else facts | {THE_PART: str(part)}
+
+
+def facts_of_container(settings: SegmentSettings, output: str) -> dict[str, str]:
+    """Return the facts that depend on the kind of file that the result `output` is."""
+    version = settings.zarr_version_of(output)
+    return {} if version is None else {"--zarrVersion": version}
 
 
 def _digest(value: object) -> str:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,14 @@ from exactile.errors import ExactileError
 from exactile.geometry import Interval
 from exactile.identity import OF_THE_IMAGE, THE_PART
 from exactile.images import OutputImage, Plane
+from exactile.images.chunk_rows import ChunkRows
 from exactile.images.digest import FileDigest
 from exactile.images.grid import cell_count
 from exactile.images.image_record import image_from_record
 from exactile.images.journal import differences
+from exactile.images.zarr_layout import is_zarr_name
 from exactile.shard import Shard
-from exactile.shard_files import SHARDS, ShardRecord
+from exactile.shard_files import SHARDS, ShardRecord, chunk_rows
 from exactile.sharding import Part
 from exactile.tiling import WRITER_TILE
 
@@ -47,7 +50,7 @@ class StoredPart:
     """A part on disk, with what its certificate says."""
 
     path: Path
-    """Its file."""
+    """Its file; of a part of an OME-Zarr, only the name."""
     part: Part
     """What it has of the image."""
     output: str
@@ -62,6 +65,8 @@ class StoredPart:
     """The steps of the normalisation with the numbers of its plane, by plane."""
     certificate_file: Path
     """Where its certificate lies."""
+    chunks: ChunkRows | None = None
+    """Where its chunks lie, if it is part of an OME-Zarr; no file has its name then."""
 
     def certificate(self) -> dict[str, Any]:
         """Return all that its certificate says; parts may be many, so it is not kept."""
@@ -87,6 +92,7 @@ def find_parts(inp_dir: Path) -> dict[str, tuple[StoredPart, ...]]:
     owners = {name: record.index for record in records.values() for name in record.parts}
     _check_files(roots, owners)
     parts = [_read(roots, name, index) for name, index in owners.items()]
+    _check_chunks(parts)
     _check_facts(parts)
     images: dict[str, list[StoredPart]] = {}
     for part in parts:
@@ -155,7 +161,7 @@ def _check_files(roots: Iterable[Path], names: Mapping[str, int]) -> None:
             if path.name in there:
                 raise AssemblyError(f"{there[path.name]} and {path} are duplicates: take one away")
             there[path.name] = path
-    missing = [name for name in names if name not in there]
+    missing = [name for name in names if name not in there and not is_zarr_name(name)]
     if missing:
         raise AssemblyError(
             f"missing: {_listed(missing)}; copy them, or run their shards again "
@@ -171,25 +177,27 @@ def _check_files(roots: Iterable[Path], names: Mapping[str, int]) -> None:
 
 def _read(roots: Iterable[Path], name: str, index: int) -> StoredPart:
     """Return the part `name` with what its certificate says."""
-    path = next(root / name for root in roots if (root / name).is_file())
     paths = [certificate_path(root / name) for root in roots]
     found = next((each for each in paths if each.is_file()), None)
     if found is None:
-        raise AssemblyError(f"{path}: its certificate is missing; copy it to {paths[0]}")
+        raise AssemblyError(f"{name}: its certificate is missing; copy it to {paths[0]}")
     try:
         content = _load(found)
         record = content["part"]
         part = Part(name, Plane(record["t"], record["z"]), Interval(*record["rows"]), index)
         image = image_from_record(record["image"])
+        output = str(record["output"])
+        path, chunks = _place(roots, part, output, image)
         stored = StoredPart(
             path=path,
             part=part,
-            output=str(record["output"]),
+            output=output,
             image=image,
             file=FileDigest(**content["file"]),
             identity=dict(content["identity"]),
             normalization=dict(content["input"]["normalization"]),
             certificate_file=found,
+            chunks=chunks,
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise AssemblyError(
@@ -201,6 +209,32 @@ def _read(roots: Iterable[Path], name: str, index: int) -> StoredPart:
             f"duplicate, or was renamed; run shard {index} again"
         )
     return stored
+
+
+def _place(
+    roots: Iterable[Path], part: Part, output: str, image: OutputImage
+) -> tuple[Path, ChunkRows | None]:
+    """Return the file of `part`, or its name and its chunks."""
+    if not is_zarr_name(part.name):
+        return next(root / part.name for root in roots if (root / part.name).is_file()), None
+    places = [chunk_rows(root, output, image, part.plane, part.rows) for root in roots]
+    chunks = next((each for each in places if each.store.is_dir()), places[0])
+    return Path(part.name), chunks
+
+
+def _check_chunks(parts: Iterable[StoredPart]) -> None:
+    """See that all chunks are there of those parts that are no files."""
+    missing = [
+        (str(path), str(stored.part.shard))
+        for stored in parts
+        if stored.chunks is not None
+        for path in islice(stored.chunks.missing(), 1)
+    ]
+    if missing:
+        raise AssemblyError(
+            f"missing: {_listed([path for path, _ in missing])}; copy the chunks, or run their "
+            f"shards again ({_listed(sorted({shard for _, shard in missing}))})"
+        )
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from exactile.certificate import (
 from exactile.finishing import label_dtype
 from exactile.images import OutputImage, PhysicalSize, Source
 from exactile.images.digest import FileDigest
+from exactile.images.zarr_layout import DEFAULT_VERSION
 from exactile.job import Job
 from exactile.models.model import Model
 from exactile.normalization import describe
@@ -66,9 +67,9 @@ def input_record(
 
 
 def describe_output(
-    source: Source, channels: tuple[int, ...], tiling: Plan, job: Job
+    source: Source, channels: tuple[int, ...], tiling: Plan, job: Job, name: str
 ) -> OutputImage:
-    """Return shape, type and metadata of what is written for `source`."""
+    """Return shape, type and metadata of what is written for `source` under `name`."""
     labels, classes = job.settings.output_type == "labels", job.model.classes
     metadata = source.metadata
     names = metadata.channels
@@ -88,6 +89,7 @@ def describe_output(
         ),
         labels=label_names(job.model) if labels else (),
         pyramid=job.settings.pyramid,
+        zarr_version=job.settings.zarr_version_of(name) or DEFAULT_VERSION,
     )
 
 

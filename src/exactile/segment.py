@@ -140,7 +140,7 @@ def segment_image(
     with open_input(job.settings, path, job.cache_bytes, threads) as source:
         channels = choose_channels(source, job.settings.channel, job.model.channels)
         digest = digests(path)
-        identity = identify(job, path.name, digest.sha256, part)
+        identity = identify(job, path.name, digest.sha256, work.output.name, part)
         resume = job.settings.resume
         if resume != "false" and is_finished(output, identity):
             remove_leftovers(output)

@@ -19,10 +19,13 @@ from exactile.certificate import Certificate, PartRecord, StepRecord
 from exactile.errors import ImageError
 from exactile.forward import ForwardPass
 from exactile.geometry import Box
-from exactile.images import Plane, Sink, Source, open_sink
+from exactile.images import OutputImage, Plane, Sink, Source, open_sink
+from exactile.images.chunk_rows_sink import ChunkRowsSink
 from exactile.images.digest import FileDigest
 from exactile.images.journal import Journal
 from exactile.images.part_sink import PartSink
+from exactile.images.storing_sink import StoringSink
+from exactile.images.zarr_layout import is_zarr_name
 from exactile.job import Job
 from exactile.pipeline import NormalizedPlane, segment_plane
 from exactile.preparation import prepare, shrunk
@@ -30,6 +33,7 @@ from exactile.processing import Pointwise
 from exactile.records import Account, certify, describe_output, input_record
 from exactile.report.preview import Preview, remove_preview
 from exactile.report.progress import Watcher
+from exactile.shard_files import chunk_rows
 from exactile.sharding import Part
 from exactile.shortage import cut
 from exactile.traversal import in_bands, useful_cache_bytes
@@ -101,10 +105,10 @@ class Segmentation:
             ExactileError: if anything stands in the way; nothing is under the final name then, and
                 what is stored stays for a later run, unless it could not be trusted.
         """
-        whole = describe_output(self.source, self.channels, self.account.at_hand.tiling, self.job)
+        tiling = self.account.at_hand.tiling
+        whole = describe_output(self.source, self.channels, tiling, self.job, whole_name)
         part = self.part
-        image = whole if part is None else part.image(whole)
-        with open_sink(output, image, journal=self.journal) as sink:
+        with self._open_sink(output, whole, whole_name) as sink:
             target = sink if part is None else PartSink(sink, whole, part.plane, self.kept)
             if preview is not None:
                 preview.follow(target)
@@ -131,6 +135,16 @@ class Segmentation:
                 remove_preview(output)
                 sink.close()
         return certificate
+
+    def _open_sink(self, output: Path, whole: OutputImage, whole_name: str) -> StoringSink[Any]:
+        part = self.part
+        if part is None:
+            return open_sink(output, whole, journal=self.journal)
+        image = part.image(whole)
+        if not is_zarr_name(whole_name):
+            return open_sink(output, image, journal=self.journal)
+        rows = chunk_rows(output.parent, whole_name, whole, part.plane, part.rows)
+        return ChunkRowsSink(output, image, rows, self.journal)
 
     def _fill(self, sink: Sink, watcher: Watcher) -> dict[str, tuple[StepRecord, ...]]:
         """Make every zone that is not stored, and return the steps of each plane."""

@@ -21,6 +21,7 @@ from exactile.engine import EngineName, Precision
 from exactile.errors import SettingsError
 from exactile.finishing import OutputType
 from exactile.images import DEFAULT_PATTERN
+from exactile.images.zarr_layout import DEFAULT_VERSION, NgffVersion, is_zarr_name
 from exactile.memory.size import parse_size_in_bytes
 from exactile.models.loading import BUNDLED
 from exactile.normalization import parse_normalization
@@ -80,6 +81,8 @@ class SegmentSettings(BaseModel):
     `exactile assemble` puts together."""
     pyramid: bool = False
     """Write smaller levels into the results, each half the one before, for viewers."""
+    zarr_version: NgffVersion = DEFAULT_VERSION
+    """Which version of OME-Zarr is written, where results are OME-Zarr."""
     preview: bool = False
     """Only write outDir/preview.json, the names of the results, and stop."""
     extension: str | None = Field(default=None, alias="POLUS_IMG_EXT")
@@ -143,6 +146,10 @@ class SegmentSettings(BaseModel):
         if isinstance(parts, list) and not all(part.isdecimal() for part in parts):
             raise ValueError("is not a channel; use a number from 0, or several such as 0,2")
         return parts
+
+    def zarr_version_of(self, output: str) -> NgffVersion | None:
+        """Return the version in which the result `output` is written; None for an OME-TIFF."""
+        return self.zarr_version if is_zarr_name(output) else None
 
     @classmethod
     def from_options(cls, options: dict[str, Any]) -> Self:

@@ -2,6 +2,7 @@
 
     exactile/shards/00002-of-00007.json                      written last, when all parts are there
     exactile/vectors/<image>/img-global-positions-0.txt      where the parts of a plane lie
+    exactile/chunks/<image>.partial/0/...                    the parts themselves, of an OME-Zarr
 
 The vectors speak of the parts of all shards. Every shard that has one of an image writes the same
 bytes, so it does not matter who is the last. Nothing here depends on the time or on the machine.
@@ -17,6 +18,9 @@ from itertools import groupby
 from pathlib import Path
 
 from exactile.errors import OutputError
+from exactile.geometry import Interval
+from exactile.images import OutputImage, Plane
+from exactile.images.chunk_rows import ChunkRows
 from exactile.shard import Shard
 from exactile.sharding import Part
 from exactile.tiling import WRITER_TILE
@@ -26,6 +30,7 @@ FOLDER = "exactile"
 
 SHARDS = Path(FOLDER, "shards")
 VECTORS = Path(FOLDER, "vectors")
+CHUNKS = Path(FOLDER, "chunks")
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,16 @@ def forget_shard(out_dir: Path, shard: Shard) -> None:
     """Remove the record of an earlier run of `shard`: its parts may be made again."""
     with suppress(FileNotFoundError):
         (out_dir / SHARDS / f"{shard.index:05}-of-{shard.count:05}.json").unlink()
+
+
+def chunk_rows(
+    out_dir: Path, output: str, image: OutputImage, plane: Plane, rows: Interval
+) -> ChunkRows:
+    """Return where the chunks of a part lie, `rows` of a `plane` of the OME-Zarr `output`.
+
+    `image` describes the whole of it.
+    """
+    return ChunkRows(out_dir / CHUNKS / f"{output}.partial", image, plane, rows)
 
 
 def write_vectors(out_dir: Path, output: str, parts: Sequence[Part], shard: Shard) -> None:

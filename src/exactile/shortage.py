@@ -16,8 +16,8 @@ SIGNS = (
     *("can't allocate memory", "failed to allocate", "bad_alloc", "not enough memory"),
     *("alloc_failed", "out of memory", "could not create a primitive"),
 )
-"""What errors of PyTorch, oneDNN, OpenVINO, cuDNN and cuBLAS say of it, in lower case. The last one
-oneDNN says of other things too; smaller windows will not help there, and its words are passed on."""
+"""What errors of PyTorch, oneDNN, OpenVINO, cuDNN and cuBLAS say of it, in lower case. oneDNN says
+the last one of other things too: smaller windows do not help there, and its words are passed on."""
 
 LEAST_SAVING = 0.9
 """A plan is smaller if its windows have at most this share of the pixels."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from exactile.errors import ImageError
 from exactile.geometry import Locality
+from exactile.images.zarr_layout import is_zarr_name
 from exactile.inputs import sizes_of_input
 from exactile.settings import SegmentSettings
 from exactile.shard import Shard
@@ -32,7 +33,10 @@ class Work:
 
     @property
     def target(self) -> Path:
-        """The file that is written: the result, or the part's own."""
+        """What is written, and certified, under this name: the result, or the part.
+
+        Of a part of an OME-Zarr only its chunks are written, which have names of their own.
+        """
         return self.output if self.part is None else self.output.parent / self.part.name
 
 
@@ -67,7 +71,7 @@ def work_of_shard(
     works: list[Work] = []
     for (path, output), parts in zip(outputs.items(), split(extents, shard.count), strict=True):
         own = [part for part in parts if part.shard == shard.index]
-        if own:
+        if own and not is_zarr_name(output.name):
             write_vectors(out_dir, output.name, parts, shard)
         works += [Work(path, output, part) for part in own]
     forget_shard(out_dir, shard)

@@ -11,8 +11,9 @@ import sys
 import textwrap
 import tracemalloc
 from collections.abc import Callable, Hashable
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ome_types
@@ -37,7 +38,11 @@ from exactile.images.metadata import PIXEL_TYPES
 from exactile.images.ome_tiff_sink import needs_bigtiff
 from exactile.images.zarr_sink import ZarrSink
 
-ZarrSink05 = partial(ZarrSink, version="0.5")
+
+def ZarrSink05(path: Path, image: OutputImage, *rest: Any, **options: Any) -> ZarrSink:  # noqa: N802
+    return ZarrSink(path, replace(image, zarr_version="0.5"), *rest, **options)
+
+
 SINKS = {"OmeTiffSink": OmeTiffSink, "ZarrSink": ZarrSink, "ZarrSink05": ZarrSink05}
 
 # Validation against the schema needs one of these; the model itself is checked without.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def write(path: Path, image: OutputImage, version: str = "0.4") -> np.ndarray:
     coarse = rng.integers(0, 4, (*image.dimensions[:3], *(-(-s // 7) for s in image.shape)))
     pixels = coarse.repeat(7, -2).repeat(7, -1)[..., : image.shape[0], : image.shape[1]]
     pixels = pixels.astype(image.dtype)
-    with ZarrSink(path, image, version=version) as sink:  # type: ignore[arg-type]
+    with ZarrSink(path, replace(image, zarr_version=version)) as sink:  # type: ignore[arg-type]
         for plane in image.planes:
             sink.write(plane, Box.of_shape(image.shape), pixels[plane.t, :, plane.z])
     return pixels

@@ -70,10 +70,7 @@ def output_name(path: Path, extension: str | None = None) -> str:
 
 
 def part_stem(output: str) -> tuple[str, str]:
-    """Return the name of the output without its extension, and the extension of its parts.
-
-    Parts are OME-TIFF, whatever they are put together to.
-    """
+    """Return the name of the output without its extension, and the extension of its parts."""
     stem, dot, rest = output.rpartition(".ome.")
     suffix = dot + rest
     if suffix not in _WRITABLE:

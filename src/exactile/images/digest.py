@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,11 @@ class FileDigest:
         """Return the digest of the file or folder `path`, read in blocks. Raises OSError."""
         return _of_folder(path) if path.is_dir() else _of_file(path)
 
+    @classmethod
+    def of_files(cls, folder: Path, paths: Iterable[str]) -> FileDigest:
+        """Return the digest of a folder of no files but `paths` of `folder`. Raises OSError."""
+        return _of_files(folder, sorted(paths, key=os.fsencode))
+
     def is_of(self, path: Path) -> bool:
         """Return whether `path` holds just this. Raises OSError."""
         if not path.is_dir() and path.stat().st_size != self.bytes:
@@ -46,8 +51,12 @@ def _of_file(path: Path) -> FileDigest:
 
 
 def _of_folder(folder: Path) -> FileDigest:
+    return _of_files(folder, _files(folder, ""))
+
+
+def _of_files(folder: Path, paths: Iterable[str]) -> FileDigest:
     digest, total = hashlib.sha256(), 0
-    for path in _files(folder, ""):
+    for path in paths:
         found = _of_file(folder / path)
         digest.update(found.sha256.encode() + b"  " + os.fsencode(path) + b"\n")
         total += found.bytes

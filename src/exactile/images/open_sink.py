@@ -9,6 +9,7 @@ from exactile.images.journal import Journal
 from exactile.images.ome_tiff_sink import OmeTiffSink
 from exactile.images.sink import OutputImage
 from exactile.images.storing_sink import StoringSink
+from exactile.images.zarr_layout import is_zarr_name
 
 
 def open_sink(
@@ -21,7 +22,7 @@ def open_sink(
     Raises OutputError where the folder is missing or not writable, or something else has the name,
     and ValueError for a dtype that is not written.
     """
-    if path.name.endswith(".zarr"):
+    if is_zarr_name(path.name):
         # zarr takes time to import, which TIFF files need not wait for.
         from exactile.images.zarr_sink import ZarrSink
 

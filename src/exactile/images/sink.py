@@ -38,6 +38,7 @@ from exactile.geometry import Box
 from exactile.images.downsampling import Downsampling
 from exactile.images.metadata import ImageMetadata
 from exactile.images.source import Plane, planes_of
+from exactile.images.zarr_layout import DEFAULT_VERSION, NgffVersion
 
 
 class CoverageError(ValueError):
@@ -65,6 +66,8 @@ class OutputImage:
     Of numbers of classes, the most frequent stands for several pixels; of amounts, the mean."""
     pyramid: bool = False
     """Whether smaller levels are wanted where a format can do without them."""
+    zarr_version: NgffVersion = DEFAULT_VERSION
+    """The version of OME-Zarr, where that is what is written."""
 
     def __post_init__(self) -> None:
         if min(self.dimensions) < 1:

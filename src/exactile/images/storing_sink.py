@@ -7,6 +7,7 @@ sink makes of them what gets the final name. What a kind of image adds to this c
 - `_encode`: the bytes of a tile, which depend on its pixels alone.
 - `_new_store`: where the tiles of a page go, and come from.
 - `_put_together`: from stored tiles to the whole image in the work folder.
+- `_seal`: that it is on the disk, and what it holds.
 - `_check_name`, `_give_name`: what may bear the final name already, and how it is replaced.
 """
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -162,7 +163,9 @@ class StoringSink(Sink, Generic[Store]):
 
     def _store(self, page: int, number: int, pixels: NDArray[Any]) -> None:
         """Compress a tile and write it to the disk; runs in a thread of the pool."""
-        data = self._encode(pixels)
+        self._keep(page, number, self._encode(pixels))
+
+    def _keep(self, page: int, number: int, data: bytes) -> None:
         with self._storing, named_errors(self.path):
             store = self._stores.get(page)
             if store is None:
@@ -170,6 +173,16 @@ class StoringSink(Sink, Generic[Store]):
             place = store.append(number, data)
             if self._journal is not None:
                 self._journal.store(page, number, place)
+
+    def adopt(self, plane: Plane, row: int, column: int, channels: Sequence[bytes]) -> None:
+        """Store a tile that another process has compressed: the bytes of each of its channels.
+
+        Raises OutputError where the disk refuses.
+        """
+        key = TileKey(plane, row, column)
+        for channel, data in enumerate(channels):
+            self._keep(self._page(plane, channel), self._number(key), data)
+        self._assembler.keep([key])
 
     def _wait(self) -> None:
         """See that all tiles that are full are stored."""
@@ -196,9 +209,14 @@ class StoringSink(Sink, Generic[Store]):
         self._wait()
         with named_errors(self.path):
             self._put_together(self._whole)
-            sync(self._whole)
+            file = self._seal(self._whole)
             self._assembled = True
-            return FileDigest.of(self._whole)
+            return file
+
+    def _seal(self, whole: Path) -> FileDigest:
+        """See that what was put together is on the disk, and return what it holds."""
+        sync(whole)
+        return FileDigest.of(whole)
 
     def close(self) -> None:
         """Finish the file; see Sink.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from ome_types.model import UnitsLength
@@ -25,8 +25,7 @@ from pydantic import ValidationError
 
 from exactile.images.metadata import ImageMetadata, PhysicalSize
 from exactile.images.sink import OutputImage
-
-NgffVersion = Literal["0.4", "0.5"]
+from exactile.images.zarr_layout import NgffVersion
 
 AXES = ("t", "c", "z", "y", "x")
 """Those of what is written, in order."""

@@ -11,7 +11,8 @@ import zarr
 from exactile.errors import ImageError
 from exactile.images.metadata import ImageMetadata, parse_ome
 from exactile.images.source import DEFAULT_CACHE_BYTES
-from exactile.images.zarr_metadata import NgffError, NgffVersion, parse_attributes
+from exactile.images.zarr_layout import NgffVersion
+from exactile.images.zarr_metadata import NgffError, parse_attributes
 from exactile.images.zarr_source import ZARR_DAMAGE, ZarrSource
 
 _COLLECTIONS = {

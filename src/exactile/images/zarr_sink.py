@@ -1,17 +1,13 @@
 """OME-Zarr of chunks of 1024 x 1024 pixels, with all levels down to a single chunk.
 
-OME-Zarr 0.4 unless 0.5 is asked for. What is in them is the same; what differs is who reads them.
-0.4 (Zarr 2) is what every reader of OME-Zarr knows: bfio of any age and the tools built on it,
-nyxus, Bio-Formats, OMERO, QuPath, napari, neuroglancer. 0.5 (Zarr 3) is known to the newer ones.
+OME-Zarr 0.4 unless the image asks for 0.5. What is in them is the same; what differs is who reads
+them. 0.4 (Zarr 2) is what every reader of OME-Zarr knows: bfio of any age and the tools built on
+it, nyxus, Bio-Formats, OMERO, QuPath, napari, neuroglancer. 0.5 (Zarr 3) is known to newer ones.
 What 0.5 has more, shards, would only keep writers of one image from working side by side. The axes
 are always T, C, Z, Y, X: bfio and others go by their number.
 
-    <name>.ome.zarr/0/<t>/<c>/<z>/<row>/<column>      full resolution; 0.5 has a `c` before `t`
-    <name>.ome.zarr/1/...                             half of it, rounded up; and so on
-
 Tiles of full resolution are stored as the chunks that they are to be, in the work folder, by their
-position alone. Levels and metadata are made when all of them are there: a process of its own could
-do that for chunks that several have stored.
+position alone. Levels and metadata are made when all of them are there.
 """
 
 from __future__ import annotations
@@ -37,8 +33,10 @@ from exactile.images.grid import cell, cell_count
 from exactile.images.journal import Journal
 from exactile.images.levels import level_shapes
 from exactile.images.sink import OutputImage
+from exactile.images.source import Plane
 from exactile.images.storing_sink import TILE_SIDE, StoringSink
-from exactile.images.zarr_metadata import AXES, NgffVersion, build_attributes
+from exactile.images.zarr_layout import chunk_form, plane_folder
+from exactile.images.zarr_metadata import AXES, build_attributes
 from exactile.images.zarr_open import is_zarr
 
 _STEP = (TILE_SIDE, TILE_SIDE)
@@ -55,11 +53,10 @@ class ZarrSink(StoringSink[ChunkFiles]):
         image: OutputImage,
         threads: int = 1,
         journal: Journal | None = None,
-        version: NgffVersion = "0.4",
     ) -> None:
         """Start writing the folder `path`; see StoringSink."""
-        self._version = version
-        self._form: compression.Form = "zlib" if version == "0.4" else "gzip"
+        self._version = image.zarr_version
+        self._form = chunk_form(self._version)
         self._shapes = level_shapes(image.shape, TILE_SIDE)
         super().__init__(path, image, threads, journal)
 
@@ -70,16 +67,14 @@ class ZarrSink(StoringSink[ChunkFiles]):
         return self._level_store(0, page)
 
     def _level_store(self, level: int, page: int) -> ChunkFiles:
-        folder = self._whole / str(level)
-        if self._version == "0.5":
-            folder /= "c"
         rest, z = divmod(page, self.image.size_z)
         t, c = divmod(rest, self.image.size_c)
+        folder = self._whole / plane_folder(self._version, level, Plane(t, z), c)
         columns = cell_count(self._shapes[level], _STEP)[1]
 
         def path_of(tile: int) -> Path:
             row, column = divmod(tile, columns)
-            return folder / f"{t}/{c}/{z}/{row}/{column}"
+            return folder / f"{row}/{column}"
 
         return ChunkFiles(path_of)
 

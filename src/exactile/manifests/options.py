@@ -165,6 +165,12 @@ OPTIONS = (
         "Viewers show a large result at once then. Probabilities grow by a third, labels by more.",
     ),
     Option(
+        "zarrVersion",
+        "OME-Zarr version",
+        "Which version of OME-Zarr is written, where results are OME-Zarr",
+        "0.4 is what every reader knows; 0.5 (Zarr 3) is known to the newer ones.",
+    ),
+    Option(
         "preview",
         "Preview",
         "Only write preview.json, the names of the results",
