@@ -21,7 +21,7 @@ from container_image import (
     segment,
     writable,
 )
-from program import arguments, files_in, finish, start
+from program import arguments, files_in, finish, results_in, start
 
 pytestmark = pytest.mark.container
 
@@ -93,7 +93,7 @@ def test_a_run_as_engines_send_it_gives_the_bytes_of_the_host(
     ended = segment(slides, out, *sent)
     assert ended.code == 0, ended.log
     assert (out / NAME).read_bytes() == labels
-    assert files_in(out) == sorted([NAME, f"certificates/{NAME}.json"])
+    assert results_in(out) == sorted([NAME, f"certificates/{NAME}.json"])
 
 
 def test_an_unknown_user_with_no_place_for_temporary_files_gives_the_same_bytes(
