@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 import zarr
 from conftest import noise_image, write_image
-from program import Ended, arguments, call
+from program import Ended, arguments, call, finish, start
 
 from exactile.assembly import copy_part
 from exactile.errors import OutputError
@@ -205,11 +206,11 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     begin = ForwardPass.start
 
-    def start(self: ForwardPass, *rest: object) -> object:
+    def watched(self: ForwardPass, *rest: object) -> object:
         seen.append(1)
         return begin(self, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(ForwardPass, "start", start)
+    monkeypatch.setattr(ForwardPass, "start", watched)
     return seen
 
 
@@ -240,6 +241,41 @@ def test_a_killed_shard_goes_on_and_leaves_no_record_until_it_is_done(
     assert "goes on from" in ended.log
     assert assemble(out, out).code == 0
     assert zarrs(out) == zarrs(whole)
+
+
+AT_THE_SECOND_CHUNK = """
+import os, signal
+from exactile.images.chunk_files import ChunkFiles
+append, stored = ChunkFiles.append, []
+def stop(self, tile, data):
+    if stored:
+        self._path_of(tile).parent.mkdir(parents=True, exist_ok=True)
+        self._path_of(tile).write_bytes(data[:20])
+        os.kill(os.getpid(), signal.SIGKILL)
+    stored.append(tile)
+    return append(self, tile, data)
+ChunkFiles.append = stop
+"""
+"""Python that has a worker killed in the middle of a chunk."""
+
+
+@pytest.mark.slow
+def test_workers_at_the_same_time_fill_one_store_and_one_may_be_killed(
+    tmp_path: Path, images: Path, small_model: Path, whole: Path
+) -> None:
+    out, options = tmp_path / "out", {"model": small_model, "tileSize": 1040}
+    words = [arguments(images, out, shard=f"{index}/3", **options) for index in range(3)]
+    extension = {"POLUS_IMG_EXT": ".ome.zarr"}
+    workers = [
+        start(each, AT_THE_SECOND_CHUNK * (index == 2), **extension)
+        for index, each in enumerate(words)
+    ]
+    assert [finish(worker).code for worker in workers] == [0, 0, -signal.SIGKILL]
+    assert "shard 2/3 left no record" in refused(out)
+    assert finish(start(words[2], **extension)).code == 0
+    assert assemble(out, out).code == 0
+    assert zarrs(out) == zarrs(whole)
+    assert not (out / ".exactile").exists()
 
 
 def test_a_finished_shard_is_not_made_again_unless_its_chunks_changed(
