@@ -241,6 +241,8 @@ class StoringSink(Sink, Generic[Store]):
 
     def suspend(self) -> None:
         """Stop, and leave what is stored to a later run; without a journal, remove it."""
+        if self._journal is not None:
+            self._pool.shutdown()  # the few tiles that are full already are stored too
         self._stop()
         if self._journal is None or not self._journal.holds_tiles:
             self._remove()
