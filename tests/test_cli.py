@@ -150,6 +150,7 @@ def test_options_left_blank_are_absent(folder: Path) -> None:
         "shard": None,
         "stitchingVector": None,
         "mosaicOutput": "image",
+        "zarrVersion": "0.4",
         "pyramid": False,
         "preview": False,
         "POLUS_IMG_EXT": None,
