@@ -19,7 +19,7 @@ from exactile.fixed_order import fixed_order
 from exactile.locality import confirm
 from exactile.locality.poison import prove
 from exactile.memory.available import Available, memory_budget
-from exactile.memory.cost import PassCost, measure_cost
+from exactile.memory.cost import PassCost, estimate_cost, measure_cost
 from exactile.models.loading import load_model
 from exactile.models.model import PLANES, Model
 from exactile.normalization import describe
@@ -56,6 +56,8 @@ class Job:
     """What the check found, by engine, window and extent, so that it runs once for each."""
     costs: dict[str, PassCost] = field(default_factory=dict)
     """What a pass costs, by the engine's name."""
+    estimates: dict[str, PassCost] = field(default_factory=dict)
+    """What it may cost at most, by the engine's name; nothing was run for it."""
 
     @property
     def cache_bytes(self) -> int:
@@ -65,6 +67,14 @@ class Job:
     def describe_engines(self) -> str:
         """Return what may run the windows; which does follows from the image's size."""
         return ", or ".join(engine.describe() for engine in self.engines)
+
+    def estimate(self, engine: Engine) -> PassCost:
+        """Return what a pass on `engine` may cost; traced once, for there may be 10,000 images."""
+        if engine.name not in self.estimates:
+            self.estimates[engine.name] = estimate_cost(
+                engine.network, self.model.locality, self.model.channels
+            )
+        return self.estimates[engine.name]
 
     def cost(self, engine: Engine) -> PassCost:
         """Return what a pass costs on `engine`; measured once, on the device."""

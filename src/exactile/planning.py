@@ -19,7 +19,7 @@ from exactile.geometry import Box
 from exactile.images import Source
 from exactile.job import Job
 from exactile.memory.buffers import Buffers
-from exactile.memory.cost import PassCost, estimate_cost
+from exactile.memory.cost import PassCost
 from exactile.memory.size import format_size
 from exactile.shortage import smaller
 from exactile.tiling import WRITER_TILE, AxisPlan, Plan, plan
@@ -88,9 +88,8 @@ def _within_budget(job: Job, engine: Engine, source: Source, channels: int, tili
     def needed(tiling: Plan, cost: PassCost) -> int:
         return weigh(tiling, cost, buffers, verified=verified).memory_bytes
 
-    estimate = estimate_cost(engine.network, job.model.locality, channels)
     # What the cautious estimate does not fit, the measured cost may.
-    if needed(tiling, estimate) <= job.budget.bytes:
+    if needed(tiling, job.estimate(engine)) <= job.budget.bytes:
         return tiling
     less: Plan | None = tiling
     while less is not None and needed(less, job.cost(engine)) > job.budget.bytes:
@@ -107,12 +106,16 @@ def _within_budget(job: Job, engine: Engine, source: Source, channels: int, tili
 def _choose(job: Job, engine: Engine, source: Source, channels: int, part: Box | None) -> Choice:
     settings, model = job.settings, job.model
     buffers, verified = _buffers(job, engine, source, channels), settings.verify > 0
-    estimate = estimate_cost(engine.network, model.locality, channels)
     if source.shape[0] * source.shape[1] <= SMALL_PIXELS:
         # What the cautious estimate does not fit, the measured cost may.
         with suppress(PlanError):
             choice = choose_plan(
-                source.shape, model.locality, estimate, job.budget.bytes, buffers, verified=verified
+                source.shape,
+                model.locality,
+                job.estimate(engine),
+                job.budget.bytes,
+                buffers,
+                verified=verified,
             )
             if choice.tiling.count == 1:
                 return choice
