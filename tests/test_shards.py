@@ -471,6 +471,18 @@ def test_parts_in_windows_that_are_not_bit_stable_and_differ_are_warned_of(
 # What is refused
 
 
+@pytest.mark.parametrize("blank", ["--inpDir", "--outDir"])
+def test_a_blank_folder_counts_as_absent_not_as_the_current_one(
+    tmp_path: Path, parts: Path, monkeypatch: pytest.MonkeyPatch, blank: str
+) -> None:
+    monkeypatch.chdir(parts if blank == "--inpDir" else tmp_path)
+    before = files_in(tmp_path)
+    folders = {"--inpDir": str(parts), "--outDir": str(tmp_path / "out"), blank: ""}
+    ended = call(["assemble", *(word for pair in folders.items() for word in pair)])
+    assert (ended.code, ended.errors) == (2, [f"{blank} is missing"])
+    assert files_in(tmp_path) == before
+
+
 def test_a_missing_part_is_named(parts: Path) -> None:
     (parts / "small_y00000_x00000.ome.tif").unlink()
     assert "missing: small_y00000_x00000.ome.tif; copy" in refused(parts)

@@ -319,6 +319,9 @@ def assemble(
     from exactile.devices import limit_threads
     from exactile.report.summary import conclude_assembly
 
+    for option, folder in (("--inpDir", inp_dir), ("--outDir", out_dir)):
+        if not folder:
+            raise SettingsError(f"{option} is missing")
     limit_threads(os.environ.get("NUM_THREADS"))
     if not conclude_assembly(assemble_collection(Path(inp_dir), Path(out_dir))):
         raise typer.Exit(1)
