@@ -578,8 +578,35 @@ def test_rows_are_covered_exactly_once(
     name = "image_y00002_x00000.ome.tif"
     content = certificate(tmp_path / "parts", name)
     content["part"]["rows"] = rows
+    content["identity"]["the part"] = f"rows {rows[0]} to {rows[1]} of tiles of plane T=0 Z=0"
     write_certificate(tmp_path / "parts", name, content)
     assert message in refused(tmp_path / "parts")
+
+
+@pytest.mark.parametrize(
+    "fact", [{"rows": "ab"}, {"t": 7}, {"output": "../elsewhere.ome.tif"}], ids=str
+)
+def test_a_certificate_that_was_changed_by_hand_is_named(
+    parts: Path, fact: dict[str, object]
+) -> None:
+    name = "small_y00000_x00000.ome.tif"
+    content = certificate(parts, name)
+    content["part"] |= fact
+    write_certificate(parts, name, content)
+    assert f"{name}.json: contradicts itself" in refused(parts)
+
+
+def test_a_certificate_that_lacks_a_fact_of_the_whole_fails_its_image(
+    tmp_path: Path, parts: Path
+) -> None:
+    name = "small_y00000_x00000.ome.tif"
+    content = certificate(parts, name)
+    del content["bit_stability"]
+    write_certificate(parts, name, content)
+    ended = assemble(parts, tmp_path / "out")
+    assert ended.code == 1
+    assert "small.ome.tif: the certificates of its parts say too little" in ended.errors[0]
+    assert "small.ome.tif" not in tiffs(tmp_path / "out")
 
 
 def test_a_part_of_other_versions_is_named(parts: Path) -> None:

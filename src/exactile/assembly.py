@@ -104,7 +104,13 @@ def assemble_image(output: Path, parts: tuple[StoredPart, ...]) -> bool:
             if not sink.has(stored.part.plane, stored.part.region(first.image.shape)):
                 copy_part(stored, sink, threads)
         file = sink.assemble()
-        content = certificate_of_whole(parts, file, time.monotonic() - begun)
+        try:
+            content = certificate_of_whole(parts, file, time.monotonic() - begun)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise AssemblyError(
+                f"the certificates of its parts say too little, or cannot be read ({error!r}); "
+                "copy them again"
+            ) from error
         _warn_of_other_windows(content)
         with written_beside(output, content):
             sink.close()

@@ -203,6 +203,11 @@ def _read(roots: Iterable[Path], name: str, index: int) -> StoredPart:
         raise AssemblyError(
             f"{found}: is not the certificate of a part ({error}); run shard {index} again"
         ) from error
+    if stored.identity.get(THE_PART) != str(part) or Path(stored.output).name != stored.output:
+        raise AssemblyError(
+            f"{found}: contradicts itself: it speaks of {part} of {stored.output}, and of "
+            f"{stored.identity.get(THE_PART)}; run shard {index} again"
+        )
     if content["output"] != name:
         raise AssemblyError(
             f"{found}: is the certificate of {content['output']}, not of {name}: the part is a "
