@@ -22,6 +22,8 @@ def log_to_stderr(level: str) -> None:
     handler = _LateStderr()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     logger.addHandler(handler)
+    # What tifffile says of a damaged file, the error that names the file says too.
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
     name = (level or "INFO").upper().removeprefix("LOGGING.")
     if name not in LOG_LEVELS:
         raise SettingsError(f"POLUS_LOG={level}: is not a log level; use {', '.join(LOG_LEVELS)}")
