@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from partition_networks import made
 from partition_ranks import Ranks, parts_of
 from torch import Tensor, nn
 
+from exactile.fixed_order import FixedOrder
 from exactile.partition import Mesh, SplitTensor, distribute, even_cuts, partition
 
 
@@ -28,7 +30,16 @@ class Case:
     dtype: torch.dtype = torch.float64
     training: bool = False
     gradients: bool = True
+    fixed: bool = False
     seed: int = 0
+
+    def run(self) -> AbstractContextManager[Any]:
+        """With gradients or without, in a fixed order of sums or not."""
+        stack = ExitStack()
+        stack.enter_context(torch.set_grad_enabled(self.gradients))
+        if self.fixed:
+            stack.enter_context(FixedOrder())
+        return stack
 
     def make(self) -> nn.Module:
         if isinstance(self.network, str):
@@ -71,7 +82,7 @@ def outcome(network: nn.Module, output: Tensor, image: Tensor, box: Any) -> Outc
 
 def whole_pass(case: Case) -> Outcome:
     network, image = case.make(), case.image().requires_grad_(case.gradients)
-    with torch.set_grad_enabled(case.gradients):
+    with case.run():
         output = network(image)
     if case.gradients:
         (output * weight_of(output.shape, case.dtype)).sum().backward()
@@ -83,7 +94,7 @@ def partitioned_pass(group: dist.ProcessGroup, case: Case) -> Outcome:
     cut = (..., *parts_of(case.all_cuts(), mesh.coordinate))
     image = case.image()[cut].clone().requires_grad_(case.gradients)
     run = partition(network, mesh)
-    with torch.set_grad_enabled(case.gradients):
+    with case.run():
         split = run.split(distribute(image, mesh))
     local, box = split, (...,)
     if isinstance(split, SplitTensor):
@@ -93,9 +104,9 @@ def partitioned_pass(group: dist.ProcessGroup, case: Case) -> Outcome:
     return outcome(network, local, image, box)
 
 
-def compared(ranks: Ranks, case: Case) -> dict[str, float]:
+def compared(ranks: Ranks, case: Case, expected: Outcome | None = None) -> dict[str, float]:
     """Return the greatest differences from the whole pass, relative to the greatest value."""
-    expected = whole_pass(case)
+    expected = whole_pass(case) if expected is None else expected
     parts = ranks.run(partitioned_pass, torch.Size(case.mesh).numel(), case)
     worst = {"output": 0.0, "input": 0.0, "parameters": 0.0, "buffers": 0.0}
 

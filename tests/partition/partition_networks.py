@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from exactile.models.fc_densenet import FCDenseNet
 from exactile.models.unet import UNet
@@ -90,8 +91,41 @@ class Mixed(nn.Module):
         return torch.cat([x, back, F.interpolate(x, size=side, mode="nearest-exact")], 1)
 
 
-def densenet() -> nn.Module:
-    return FCDenseNet(channels=1, classes=2, variant=56)
+class Volume(nn.Module):
+    """Layer normalisation with channels last, squeeze-and-excitation, padding of a volume."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv3d(1, 4, 3, stride=(1, 2, 2), padding=1)
+        self.norm = nn.LayerNorm(4)
+        self.mix = nn.Linear(4, 4)
+        self.gate = nn.Conv3d(4, 4, 1)
+        self.pad = nn.ReplicationPad3d((1, 2, 0, 1, 2, 0))
+        self.last = nn.Conv3d(4, 2, 3, bias=False)
+        self.up = nn.Upsample(scale_factor=(1, 3, 2), mode="trilinear")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = x + self.mix(self.norm(x.permute(0, 2, 3, 4, 1))).permute(0, 4, 1, 2, 3)
+        x = x * torch.sigmoid(self.gate(x.mean((2, 3, 4), keepdim=True)))
+        x = checkpoint(lambda y: F.silu(self.last(self.pad(y))), x, use_reentrant=False)
+        first, second = self.up(x).chunk(2, dim=1)
+        return torch.stack([first, second.clamp(-1, 1)], 2).flatten(1, 2)
+
+
+class Chain(nn.Module):
+    """Layers one after another, the first on one channel; `+` before a layer adds its input."""
+
+    def __init__(self, *layers: str) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.layers = layers
+        self.parts = nn.ModuleList(eval(layer.lstrip("+")) for layer in layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer, part in zip(self.layers, self.parts, strict=True):
+            x = x + part(x) if layer.startswith("+") else part(x)
+        return x
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
@@ -100,6 +134,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "residual": ResidualUNet,
     "squeeze": SqueezeExcitation,
     "mixed": Mixed,
+    "volume": Volume,
+    "densenet": lambda: FCDenseNet(first_width=4, growth=2),
 }
 
 

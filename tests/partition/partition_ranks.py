@@ -61,7 +61,7 @@ class Ranks:
             assert pipe.recv() == "ready"
 
     def errors(self, function: Callable[..., Any], size: int, *arguments: Any) -> list[Any]:
-        """Run `function(group, ...)` on the first `size` ranks; return each one's error or result."""
+        """Run `function(group, ...)` on the first `size` ranks; return errors or results."""
         for pipe in self.pipes:
             pipe.send((function, size, arguments))
         made = []

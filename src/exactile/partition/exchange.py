@@ -46,7 +46,7 @@ def fetch(
     """
     if unchanged(split, wanted):
         return local
-    made: Tensor = _Fetch.apply(local, dim, mesh, split, tuple(wanted), value)
+    made: Tensor = _Fetch.apply(local, dim, mesh, split, tuple(wanted), value)  # type: ignore[no-untyped-call]
     return made
 
 
@@ -55,13 +55,13 @@ def enter(tensor: Tensor, mesh: Mesh, axes: Iterable[int]) -> Tensor:
     axes = tuple(sorted(set(axes)))
     if not axes or not tensor.requires_grad:
         return tensor
-    made: Tensor = _Enter.apply(tensor, mesh, axes)
+    made: Tensor = _Enter.apply(tensor, mesh, axes)  # type: ignore[no-untyped-call]
     return made
 
 
 def total(tensor: Tensor, mesh: Mesh, axes: Iterable[int]) -> Tensor:
     """Return the sum of `tensor` over the ranks along `axes`."""
-    made: Tensor = _Total.apply(tensor, mesh, tuple(sorted(set(axes))))
+    made: Tensor = _Total.apply(tensor, mesh, tuple(sorted(set(axes))))  # type: ignore[no-untyped-call]
     return made
 
 
@@ -158,13 +158,13 @@ class _Fetch(torch.autograd.Function):
             made.narrow(dim, place, length).copy_(local.narrow(dim, start, length))
         wait()
         for peer, buffer in arriving.items():
-            pieces = buffer.split([length for _, length in plan.receives[peer]], dim)
+            pieces = torch.split(buffer, [length for _, length in plan.receives[peer]], dim)
             for (place, length), piece in zip(plan.receives[peer], pieces, strict=True):
                 made.narrow(dim, place, length).copy_(piece)
         return made
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         plan, dim = ctx.plan, ctx.dim
         module, operator = ctx.place
@@ -178,7 +178,7 @@ class _Fetch(torch.autograd.Function):
         wait()
         # In the order of ranks, so that the sums have the same bits in every run.
         for peer in sorted(arriving):
-            pieces = arriving[peer].split([length for _, length in plan.sends[peer]], dim)
+            pieces = torch.split(arriving[peer], [length for _, length in plan.sends[peer]], dim)
             for (start, length), piece in zip(plan.sends[peer], pieces, strict=True):
                 made.narrow(dim, start, length).add_(piece)
         return made, None, None, None, None, None
@@ -191,7 +191,7 @@ class _Enter(torch.autograd.Function):
         return tensor.view_as(tensor)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         summed = gradient.clone(memory_format=torch.contiguous_format)
         return ctx.mesh.all_reduce(summed, ctx.axes, dist.ReduceOp.SUM), None, None

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 
 import torch.distributed as dist
+from torch._C._distributed_c10d import Store
 from torch.distributed.distributed_c10d import _get_default_store
 
 from exactile.partition.refusal import LostRank
@@ -23,7 +24,6 @@ _KEY = "exactile/partition/survivor/{}"
 
 
 def lost(
-    group: dist.ProcessGroup,
     ranks: Sequence[int],
     rank: int,
     where: str,
@@ -51,7 +51,7 @@ def lost(
     )
 
 
-def _heard(store: dist.Store, name: int) -> bool:
+def _heard(store: Store, name: int) -> bool:
     """Wait for the word of a rank."""
     deadline = time.monotonic() + GRACE_SECONDS
     while not store.check([_KEY.format(name)]):

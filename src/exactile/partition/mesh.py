@@ -76,7 +76,7 @@ class Mesh:
         if self.shape[axis] == 1:
             return None
         # Every rank takes part in the making of all groups, in the same order.
-        groups = {
+        groups: dict[tuple[int, ...], dist.ProcessGroup] = {
             key: dist.new_group(names, use_local_synchronization=False)
             for key, names in sorted(lines.items())
         }
@@ -144,4 +144,4 @@ class Mesh:
         except RuntimeError as error:
             module, operator = self.journal.place
             where = f"{what} for {operator or 'the input'} in {module}"
-            raise lost(self.group, self.ranks, self.rank, where, error) from error
+            raise lost(self.ranks, self.rank, where, error) from error

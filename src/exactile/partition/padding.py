@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -53,7 +55,7 @@ def pad(
     func: Any,
     input: SplitTensor,
     pad: Sequence[int],
-    mode: str | float = "constant",
+    mode: Any = "constant",
     value: float | None = None,
 ) -> Tensor:
     """Let each rank fetch what its part of the padded axis stands for."""
@@ -70,7 +72,7 @@ def pad(
         limit = {"reflect": extent - 1, "circular": extent}.get(mode)
         if limit is not None and max(low, high) > limit:
             raise Refused(f"its {mode} padding of {max(low, high)} is more than {limit}")
-        target = split.moved(positive(extent + low + high), lambda cut, low=low: cut + low)
+        target = split.moved(positive(extent + low + high), partial(add, low))
         reads = [part.shift(-low) for part in target.parts]
         if mode in ("constant", "circular"):
             wanted = [within(r, extent) if mode == "constant" else turns(r, extent) for r in reads]

@@ -162,7 +162,7 @@ class _Greatest(torch.autograd.Function):
         return made
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         hits, count = ctx.saved_tensors
         return hits * (gradient / count), None, None, None
@@ -189,7 +189,7 @@ def greatest_of(
     if not input.is_floating_point():
         raise Refused("it looks for an extreme of whole numbers over ranks; convert to float")
     local = input.local if sign > 0 else -input.local
-    made: Tensor = _Greatest.apply(local, input, dims, first)
+    made: Tensor = _Greatest.apply(local, input, dims, first)  # type: ignore[no-untyped-call]
     return finished(made if sign > 0 else -made, input.splits, dims, keepdim, input.mesh)
 
 

@@ -10,12 +10,13 @@ the convention of `exchange`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 
 Rule = Callable[..., Any]
+Made = TypeVar("Made", bound=Rule)
 
 RULES: dict[Any, Rule] = {}
 """The rule of every function that has one, by the function."""
@@ -24,13 +25,13 @@ PLACES = (torch, torch.Tensor, F, torch._C._nn)
 """Where the functions of one name do the same: `relu` is a function, a method, and another."""
 
 
-def rule(*names: str, places: tuple[Any, ...] = PLACES) -> Callable[[Rule], Rule]:
+def rule(*names: str, places: tuple[Any, ...] = PLACES) -> Callable[[Made], Made]:
     """Register the decorated rule for the functions of these names, wherever they are found.
 
     `places` are given where functions of one name have other parameters elsewhere.
     """
 
-    def register(made: Rule) -> Rule:
+    def register(made: Made) -> Made:
         for name in names:
             found = [function for place in places if (function := getattr(place, name, None))]
             if not found:

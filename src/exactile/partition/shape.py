@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from exactile.partition.align import conform, joint_layout, layout_of, mesh_of, whole
+from exactile.partition.align import conform, joint_layout, mesh_of, whole
 from exactile.partition.exchange import fetch
 from exactile.partition.layout import Layout, Split, parts_as_wanted
 from exactile.partition.refusal import Refused
@@ -260,7 +260,13 @@ def pixel_shuffle(func: Any, input: SplitTensor, upscale_factor: int) -> Tensor:
         None if s is None else Split(s.axis, tuple(cut * upscale_factor for cut in s.cuts))
         for s in input.splits
     ]
-    return wrap(F.pixel_shuffle(input.local, upscale_factor), layout, input.mesh)
+    # As two reshapes: PyTorch's own fails on the way back of an empty part.
+    *lead, channels, height, width = input.local.shape
+    factor = upscale_factor
+    parts = input.local.reshape(*lead, channels // factor**2, factor, factor, height, width)
+    made = parts.movedim((-4, -3), (-3, -1))
+    made = made.reshape(*lead, channels // factor**2, height * factor, width * factor)
+    return wrap(made, layout, input.mesh)
 
 
 @rule("pixel_unshuffle")
@@ -277,7 +283,12 @@ def pixel_unshuffle(func: Any, input: SplitTensor, downscale_factor: int) -> Ten
         coarse = Split(split.axis, tuple(cut * factor for cut in target.cuts))
         local = fetch(local, dim, input.mesh, split, parts_as_wanted(coarse))
         layout[dim] = target
-    return wrap(F.pixel_unshuffle(local, factor), layout, input.mesh)
+    *lead, channels, height, width = local.shape
+    parts = local.reshape(
+        *lead, channels, height // factor, factor, width // factor, factor
+    ).movedim((-3, -1), (-4, -3))
+    made = parts.reshape(*lead, channels * factor**2, height // factor, width // factor)
+    return wrap(made, layout, input.mesh)
 
 
 @rule("channel_shuffle")

@@ -97,7 +97,7 @@ class SplitTensor(Tensor):
             mesh.journal.operator = before
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls,
         func: Any,
         types: Sequence[type],

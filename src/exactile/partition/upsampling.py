@@ -58,7 +58,7 @@ class Resizing:
 
     def sources(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
         """Return for each output the two inputs that it lies between, and the second's weight."""
-        real = np.float64 if self.precise and self.mode in LINEAR else np.float32
+        real: Any = np.float64 if self.precise and self.mode in LINEAR else np.float32
         places = np.arange(self.size).astype(real)
         ratio = real(1 / self.factor) if self.factor else real(self.side) / real(self.size)
         half = real(0.5)
