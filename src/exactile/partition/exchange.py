@@ -107,7 +107,6 @@ def _taken(tensor: Tensor, dim: int, places: Places) -> Tensor:
 
 def _swap(
     mesh: Mesh,
-    place: tuple[str, str],
     outgoing: Tensor,
     sends: dict[int, Places],
     incoming: dict[int, Places],
@@ -123,7 +122,7 @@ def _swap(
     parcels = [(peer, _taken(outgoing, dim, at)) for peer, at in sends.items() if at]
     wait = mesh.swap(parcels, list(buffers.items()))
     received = sum(buffer.nbytes for buffer in buffers.values())
-    mesh.journal.add(place, received, len(buffers))
+    mesh.journal.add(received, len(buffers))
 
     def finish() -> None:
         wait()
@@ -147,7 +146,7 @@ class _Fetch(torch.autograd.Function):
         plan = _Plan(mesh, split, wanted)
         ctx.dim, ctx.mesh, ctx.plan, ctx.side = dim, mesh, plan, local.shape[dim]
         ctx.place = mesh.journal.place
-        arriving, wait = _swap(mesh, ctx.place, local, plan.sends, plan.receives, dim)
+        arriving, wait = _swap(mesh, local, plan.sends, plan.receives, dim)
         want = wanted[mesh.coordinate[split.axis]]
         shape = list(local.shape)
         shape[dim] = want.length
@@ -167,15 +166,15 @@ class _Fetch(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         plan, dim = ctx.plan, ctx.dim
-        module, operator = ctx.place
-        place = module, f"backward of {operator}"
-        arriving, wait = _swap(ctx.mesh, place, gradient, plan.receives, plan.sends, dim)
+        with ctx.mesh.journal.back_at(ctx.place):
+            arriving, wait = _swap(ctx.mesh, gradient, plan.receives, plan.sends, dim)
         shape = list(gradient.shape)
         shape[dim] = ctx.side
         made = gradient.new_zeros(shape)
         for (start, length), (at, _) in plan.own:
             made.narrow(dim, start, length).add_(gradient.narrow(dim, at, length))
-        wait()
+        with ctx.mesh.journal.back_at(ctx.place):
+            wait()
         # In the order of ranks, so that the sums have the same bits in every run.
         for peer in sorted(arriving):
             pieces = torch.split(arriving[peer], [length for _, length in plan.sends[peer]], dim)
@@ -187,14 +186,15 @@ class _Fetch(torch.autograd.Function):
 class _Enter(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, mesh: Mesh, axes: tuple[int, ...]) -> Tensor:
-        ctx.mesh, ctx.axes = mesh, axes
+        ctx.mesh, ctx.axes, ctx.place = mesh, axes, mesh.journal.place
         return tensor.view_as(tensor)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         summed = gradient.clone(memory_format=torch.contiguous_format)
-        return ctx.mesh.all_reduce(summed, ctx.axes, dist.ReduceOp.SUM), None, None
+        with ctx.mesh.journal.back_at(ctx.place):
+            return ctx.mesh.all_reduce(summed, ctx.axes, dist.ReduceOp.SUM), None, None
 
 
 class _Total(torch.autograd.Function):

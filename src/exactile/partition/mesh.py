@@ -143,5 +143,5 @@ class Mesh:
             return act()
         except RuntimeError as error:
             module, operator = self.journal.place
-            where = f"{what} for {operator or 'the input'} in {module}"
+            where = f"{what} for {operator or 'its parts'} in {module}"
             raise lost(self.ranks, self.rank, where, error) from error
