@@ -27,7 +27,8 @@ def counted(group: dist.ProcessGroup, backward: bool) -> dict[tuple[str, str], t
         made.sum().backward()
     totals: dict[tuple[str, str], tuple[int, int]] = {}
     for entry in mesh.journal.exchanges:
-        place = entry.module.split(" ")[0], entry.operator.split(".")[-1]
+        name = entry.operator.replace("torch.nn.functional.", "")
+        place = entry.module.split(" ")[0], name
         received, messages = totals.get(place, (0, 0))
         totals[place] = received + entry.received, messages + entry.messages
     return totals
@@ -62,8 +63,8 @@ def test_each_layer_receives_the_bytes_it_must_and_no_more(ranks: Ranks) -> None
 def test_gradients_go_back_over_the_same_planes(ranks: Ranks) -> None:
     made = ranks.run(counted, 4, True)
     there = sum(b for t in made for (_, name), (b, _) in t.items() if name == "conv2d")
-    back = sum(entry[0] for t in made for (_, name), entry in t.items() if "conv2d" in name)
-    assert back == 2 * there
+    back = sum(b for t in made for (_, name), (b, _) in t.items() if name == "backward of conv2d")
+    assert there == back > 0
 
 
 class Deadly(nn.Module):
@@ -93,11 +94,13 @@ def killed(group: dist.ProcessGroup, victim: int, backward: bool) -> tuple[str, 
     return str(caught.value), time.monotonic() - start
 
 
-@pytest.mark.parametrize(("victim", "backward"), [(3, False), (1, True)])
+@pytest.mark.parametrize(
+    ("victim", "backward"), [(3, False), pytest.param(1, True, marks=pytest.mark.slow)]
+)
 def test_when_a_rank_is_killed_the_others_end_soon_and_name_it(
     tmp_path: Path, victim: int, backward: bool
 ) -> None:
-    ranks = Ranks(4, tmp_path, seconds=10)
+    ranks = Ranks(4, tmp_path, seconds=8)
     try:
         for rank, made in enumerate(ranks.errors(killed, 4, victim, backward)):
             if rank == victim:
@@ -106,6 +109,7 @@ def test_when_a_rank_is_killed_the_others_end_soon_and_name_it(
             message, seconds = made
             assert f"failed on rank {rank}: rank {victim} lost" in message
             assert "conv2d" in message or "instance_norm" in message
-            assert seconds < 10 + 7
+            # The timeout of the group, and the wait for words.
+            assert seconds < 8 + 6
     finally:
         ranks.stop()

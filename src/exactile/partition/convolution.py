@@ -14,7 +14,7 @@ from torch import Tensor
 
 from exactile.locality.registry import per_axis
 from exactile.partition.align import whole
-from exactile.partition.exchange import enter, fetch
+from exactile.partition.exchange import Want, enter, fetch_box
 from exactile.partition.layout import Split, Taps, TransposedTaps
 from exactile.partition.refusal import Refused
 from exactile.partition.registry import rule
@@ -63,6 +63,7 @@ def convolution(
     local, layout, mesh = image.local, list(image.splits), image.mesh
     kept = [0] * axes
     empty: list[int] = []
+    wants: list[Want] = []
     for axis, (low, high) in enumerate(sides):
         dim = image.dim() - axes + axis
         split = layout[dim]
@@ -74,10 +75,11 @@ def convolution(
             continue
         taps = Taps(int(weight.shape[2 + axis]), strides[axis], low, dilations[axis])
         target = split.moved(positive(taps.extent(split.extent, high)), taps.place)
-        local = fetch(local, dim, mesh, split, taps.wanted(split, target))
+        wants.append(Want(dim, split, taps.wanted(split, target)))
         if not own_part(target, mesh).length:
             empty.append(dim)
         layout[dim] = target
+    local = fetch_box(local, mesh, wants)
     made = func(local, weight, bias, strides, tuple(kept), dilations, groups)
     for dim in empty:
         made = made.narrow(dim, 0, 0)
@@ -109,6 +111,7 @@ def transposed(
     sides, extra = list(per_axis(padding, axes)), list(per_axis(output_padding, axes))
     local, layout, mesh = image.local, list(image.splits), image.mesh
     cuts: list[tuple[int, int, int]] = []
+    wants: list[Want] = []
     for axis in range(axes):
         dim = image.dim() - axes + axis
         split: Split | None = layout[dim]
@@ -118,11 +121,12 @@ def transposed(
             Taps(int(weight.shape[2 + axis]), strides[axis], sides[axis], dilations[axis])
         )
         target = split.moved(positive(taps.extent(split.extent, extra[axis])), taps.place)
-        local = fetch(local, dim, mesh, split, taps.wanted(split, target))
+        wants.append(Want(dim, split, taps.wanted(split, target)))
         own = own_part(target, mesh)
         cuts.append((dim, taps.skip(own), own.length))
         sides[axis] = extra[axis] = 0
         layout[dim] = target
+    local = fetch_box(local, mesh, wants)
     made = func(local, weight, bias, strides, tuple(sides), tuple(extra), groups, dilations)
     for dim, start, length in cuts:
         made = made.narrow(dim, start, length)

@@ -16,10 +16,12 @@ the functions in the opposite order of their making.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -48,6 +50,37 @@ def fetch(
         return local
     made: Tensor = _Fetch.apply(local, dim, mesh, split, tuple(wanted), value)  # type: ignore[no-untyped-call]
     return made
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What the ranks want of one dimension."""
+
+    dim: int
+    """The dimension of the tensor."""
+    split: Split
+    """How it is split."""
+    wanted: tuple[Wanted, ...]
+    """What each rank along the axis wants of it."""
+
+
+def fetch_box(local: Tensor, mesh: Mesh, wants: Sequence[Want], value: float = 0) -> Tensor:
+    """Return what this rank wants of several dimensions; constant positions get `value`.
+
+    Each dimension is fetched with the planes that those before it brought, so corners come
+    through. Constants are put in place at the end: none is sent.
+    """
+    if len(wants) == 1:
+        (only,) = wants
+        return fetch(local, only.dim, mesh, only.split, only.wanted, value)
+    pads = [0, 0] * local.dim()
+    for want in wants:
+        runs = [Wanted(each.runs) for each in want.wanted]
+        local = fetch(local, want.dim, mesh, want.split, runs)
+        mine = want.wanted[mesh.coordinate[want.split.axis]]
+        place = 2 * (local.dim() - 1 - want.dim)
+        pads[place : place + 2] = mine.low, mine.high
+    return F.pad(local, pads, value=value) if any(pads) else local
 
 
 def enter(tensor: Tensor, mesh: Mesh, axes: Iterable[int]) -> Tensor:

@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from exactile.partition.journal import Journal
-from exactile.partition.loss import lost
+from exactile.partition.loss import Witness
 from exactile.partition.refusal import PartitionError
 
 Result = TypeVar("Result")
@@ -55,6 +55,7 @@ class Mesh:
         self.rank = dist.get_rank(self.group)
         self.coordinate = self.coordinate_of(self.rank)
         self.journal = Journal()
+        self._witness = Witness(self.ranks, self.rank)
         self._lines = tuple(self._line(axis) for axis in range(len(self.shape)))
 
     def coordinate_of(self, rank: int) -> tuple[int, ...]:
@@ -87,17 +88,13 @@ class Mesh:
         """The axes that more than one rank lies along."""
         return tuple(axis for axis, side in enumerate(self.shape) if side > 1)
 
-    def place_of(self, axis: int, place: int) -> int:
-        """Return the rank, counted from 0 in the group, at `place` in line with this one."""
+    def peer(self, axis: int, place: int) -> int:
+        """Return the global name of the rank at `place` along `axis` from this one."""
         coordinate = (*self.coordinate[:axis], place, *self.coordinate[axis + 1 :])
         rank = 0
         for at, side in zip(coordinate, self.shape, strict=True):
             rank = rank * side + at
-        return rank
-
-    def peer(self, axis: int, place: int) -> int:
-        """Return the global name of that rank."""
-        return self.ranks[self.place_of(axis, place)]
+        return self.ranks[rank]
 
     def all_reduce(
         self, tensor: Tensor, axes: Iterable[int], operation: dist.ReduceOp.RedOpType
@@ -140,8 +137,9 @@ class Mesh:
     def waited(self, what: str, act: Callable[[], Result]) -> Result:
         """Do `act`; where torch.distributed fails, say which ranks do not answer."""
         try:
-            return act()
+            with self._witness.waiting():
+                return act()
         except RuntimeError as error:
             module, operator = self.journal.place
             where = f"{what} for {operator or 'its parts'} in {module}"
-            raise lost(self.ranks, self.rank, where, error) from error
+            raise self._witness.error(where, error) from error

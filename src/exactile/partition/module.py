@@ -34,7 +34,8 @@ def distribute(part: Tensor, mesh: Mesh, axes: Sequence[int] | None = None) -> T
     layout: list[Split | None] = [None] * part.dim()
     for axis, dim in enumerate(dims):
         if mesh.shape[axis] > 1:
-            sides = [shapes[mesh.place_of(axis, i)][dim] for i in range(mesh.shape[axis])]
+            line = [r for r in range(len(told)) if _lies_on(mesh.coordinate_of(r), axis)]
+            sides = [shapes[rank][dim] for rank in line]
             cuts = tuple(sum(sides[:i]) for i in range(len(sides) + 1))
             layout[dim] = Split(axis, cuts)
     for rank, shape in enumerate(shapes):
@@ -45,10 +46,15 @@ def distribute(part: Tensor, mesh: Mesh, axes: Sequence[int] | None = None) -> T
             if side != want:
                 raise PartitionError(
                     f"rank {mesh.ranks[rank]} gives a part of {shape}, which has {side} positions "
-                    f"along dimension {dim} where its neighbours on the mesh {mesh.shape} have "
+                    f"along dimension {dim} where others on the mesh {mesh.shape} have "
                     f"{want}; cut the volume by planes, the same for all ranks in a row"
                 )
     return wrap(part, layout, mesh)
+
+
+def _lies_on(coordinate: tuple[int, ...], axis: int) -> bool:
+    """Whether a rank is in line with the first one along `axis`."""
+    return not any(at for other, at in enumerate(coordinate) if other != axis)
 
 
 def _dims(part: Tensor, mesh: Mesh, axes: Sequence[int] | None) -> list[int]:

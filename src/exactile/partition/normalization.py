@@ -138,7 +138,7 @@ def group_norm(
     image = _image(input)
     local = image.local
     sides = local.shape[2:]
-    grouped = wide(local).reshape(local.shape[0], num_groups, -1, *sides)
+    grouped = wide(local).reshape(local.shape[0], num_groups, local.shape[1] // num_groups, *sides)
     dims = list(range(2, grouped.dim()))
     count = prod(image.shape[1:]) // num_groups
     axes = axes_along(image, range(2, image.dim()))

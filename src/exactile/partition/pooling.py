@@ -14,7 +14,7 @@ from exactile.geometry import Interval
 from exactile.locality.registry import per_axis
 from exactile.partition.align import whole
 from exactile.partition.convolution import Sizes, positive
-from exactile.partition.exchange import fetch
+from exactile.partition.exchange import Want, fetch_box
 from exactile.partition.layout import Taps
 from exactile.partition.reduction import greatest_of, mean
 from exactile.partition.refusal import Refused
@@ -51,7 +51,9 @@ def max_pool(
     sides, dilations = list(per_axis(padding, axes)), per_axis(dilation, axes)
     whole(input, range(input.dim() - axes), "pools beside an axis")
     local, layout, mesh = input.local, list(input.splits), input.mesh
+    least = -torch.inf if local.is_floating_point() else torch.iinfo(local.dtype).min
     empty: list[int] = []
+    wants: list[Want] = []
     for axis in range(axes):
         dim = input.dim() - axes + axis
         split = layout[dim]
@@ -60,11 +62,11 @@ def max_pool(
         taps = Taps(kernel[axis], strides[axis], sides[axis], dilations[axis])
         extent = positive(taps.extent(split.extent, sides[axis], ceil=ceil_mode))
         layout[dim] = target = split.moved(extent, taps.place)
-        least = -torch.inf if local.is_floating_point() else torch.iinfo(local.dtype).min
-        local = fetch(local, dim, mesh, split, taps.wanted(split, target), least)
+        wants.append(Want(dim, split, taps.wanted(split, target)))
         sides[axis] = 0
         if not own_part(target, mesh).length:
             empty.append(dim)
+    local = fetch_box(local, mesh, wants, least)
     made: Tensor = func(local, kernel, strides, tuple(sides), dilations, ceil_mode)
     for dim in empty:
         made = made.narrow(dim, 0, 0)
@@ -97,6 +99,7 @@ def average_pool(
     whole(input, range(first), "pools beside an axis")
     local, layout, mesh = input.local, list(input.splits), input.mesh
     counts: list[list[int]] = []
+    wants: list[Want] = []
     for axis in range(axes):
         dim, side = first + axis, sides[axis]
         split = layout[dim]
@@ -111,9 +114,10 @@ def average_pool(
         else:
             layout[dim] = target = split.moved(many, taps.place)
             own = own_part(target, mesh)
-            local = fetch(local, dim, mesh, split, taps.wanted(split, target))
+            wants.append(Want(dim, split, taps.wanted(split, target)))
         low, high = (-side, extent + side) if count_include_pad else (0, extent)
         counts.append(taps_inside(taps, own, low, high))
+    local = fetch_box(local, mesh, wants)
     if divisor_override is None and all(
         n == k for k, c in zip(kernel, counts, strict=True) for n in c
     ):
