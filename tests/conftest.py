@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +117,14 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("small") / "model"
     write_random_model(folder, depth=1, convolutions=1, base_width=2)
     return folder
+
+
+@pytest.fixture(scope="session")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Four processes of a gloo group, for all tests of the session that ask for them."""
+    # Beside the tests that use it; torch.distributed is not loaded for others.
+    from partition_ranks import Ranks
+
+    made = Ranks(4, tmp_path_factory.mktemp("ranks"))
+    yield made
+    made.stop()
