@@ -51,6 +51,7 @@ def test_help_says_what_is_measured(
     assert "--size" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_end_to_end_compares_a_run_with_its_passes(capsys: pytest.CaptureFixture[str]) -> None:
     end_to_end.main(["--size", "400", "--engine", "eager", "--repeats", "1", *SMALL])
     found = table_in(capsys.readouterr().out)
@@ -73,6 +74,7 @@ def test_scaling_compares_each_size_with_the_runs_beside_it(
     assert [float(rows[1][i]) for i in (7, 8, 10)] == [round(12 / 11, 3), round(12 / 11, 3), 1.0]
 
 
+@pytest.mark.slow
 def test_budgets_are_compared_with_what_a_run_takes_beyond_its_base(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -82,6 +84,7 @@ def test_budgets_are_compared_with_what_a_run_takes_beyond_its_base(
     assert [row.split(" | ")[-1].strip(" |") for row in rows] == ["yes", "yes"]
 
 
+@pytest.mark.slow
 def test_peers_counts_labels_that_differ_from_the_whole_image(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -92,6 +92,7 @@ def test_a_run_by_cwltool_gives_the_bytes_of_a_run_from_the_shell(
     assert tifffile.imread(host / "out" / labels).any()
 
 
+@pytest.mark.slow
 def test_the_workflow_segments_and_measures_every_object(
     host: Path, small_model: Path, tmp_path: Path
 ) -> None:
