@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import noise_image, write_image
-from program import arguments, files_in, finish, start
+from program import arguments, finish, results_in, start
 
 from exactile.temporary import do_without_temporary_files
 
@@ -27,7 +27,7 @@ def test_a_run_needs_no_place_for_temporary_files(
     words = arguments(tmp_path / "in", tmp_path / "out", model=small_model, engine=engine)
     ended = finish(start(words, NO_PLACE))
     assert ended.code == 0, ended.log
-    assert files_in(tmp_path / "out") == ["a.ome.tif", "certificates/a.ome.tif.json"]
+    assert results_in(tmp_path / "out") == ["a.ome.tif", "certificates/a.ome.tif.json"]
 
 
 def test_nothing_changes_where_there_is_one(
