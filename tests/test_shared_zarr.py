@@ -345,6 +345,7 @@ def test_a_missing_certificate_is_named(parts: Path) -> None:
 def test_rows_that_two_parts_claim_are_named(parts: Path) -> None:
     content = certificate(parts, LAST)
     content["part"]["rows"] = [0, 3]
+    content["identity"]["the part"] = "rows 0 to 3 of tiles of plane T=0 Z=0"
     (parts / "certificates" / f"{LAST}.json").write_text(json.dumps(content))
     assert f"é_y00000_x00000.ome.zarr and {LAST} are duplicates" in refused(parts)
 
