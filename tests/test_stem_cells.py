@@ -37,6 +37,7 @@ def dice(found: NDArray[Any], truth: NDArray[Any]) -> float:
     return 2 * int((found & truth).sum()) / total if total else 1.0
 
 
+@pytest.mark.slow
 def test_all_fields_equal_the_reference_and_reach_the_published_quality(
     shared: Path, tmp_path: Path
 ) -> None:
