@@ -59,7 +59,7 @@ def reference(
 
 
 @pytest.mark.parametrize("shape", [ODD, ON_GRID, SMALL, THIN, ONE_WIDE])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("engine", "width"),
     [
@@ -85,7 +85,9 @@ def test_logits_are_those_of_the_whole_image(
     assert torch.equal(torch.from_numpy(found), torch.from_numpy(expected))
 
 
-@pytest.mark.parametrize("output", ["labels", "probabilities"])
+@pytest.mark.parametrize(
+    "output", ["labels", pytest.param("probabilities", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     "architecture",
     [
@@ -106,7 +108,10 @@ def test_other_depths_channels_and_classes_are_exact_too(
     assert found.shape[0] == (1 if output == "labels" else architecture.get("classes", 2))
 
 
-@pytest.mark.parametrize(("engine", "output"), [("eager", "labels"), ("auto", "logits")])
+@pytest.mark.parametrize(
+    ("engine", "output"),
+    [pytest.param("eager", "labels", marks=pytest.mark.slow), ("auto", "logits")],
+)
 def test_the_bundled_model_gives_what_it_gives_for_the_whole_image(
     tmp_path: Path, engine: str, output: str
 ) -> None:
@@ -129,6 +134,7 @@ def test_small_windows_of_narrow_networks_differ_by_rounding_at_most(
     assert np.abs(logits - expected).max() <= 1e-6 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_tile_sizes_runs_and_orders_give_the_same_bytes(tmp_path: Path) -> None:
     pixels = noise_image((1500, 1333))
     files = []

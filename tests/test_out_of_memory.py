@@ -146,7 +146,7 @@ def test_a_run_that_goes_on_with_less_memory_takes_smaller_windows(
     monkeypatch.setattr(EagerEngine, "logits", stumble)
     assert run(folder, model, "scarce", **options).code == 1
     monkeypatch.setattr(EagerEngine, "logits", LOGITS)
-    ended = run(folder, model, "scarce", **options | {"memory": "120MB"})
+    ended = run(folder, model, "scarce", **options | {"memory": "90MB"})
     assert ended.code == 0, ended.log
     assert "goes on from" in ended.log
     assert "smaller than an earlier run had" in ended.log

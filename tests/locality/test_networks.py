@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import resource
-from time import perf_counter
+from time import process_time
 
 import pytest
 import torch
@@ -13,7 +12,8 @@ from locality_networks import UNet, fc_densenet
 from torch import nn
 
 from exactile.geometry import Halo
-from exactile.locality import analyze
+from exactile.locality import Analysis, analyze
+from exactile.memory.peak import measure_peak
 
 # Depth, convolutions a level, F, needed, rounded: reference/tables/radii.csv.
 UNETS = [
@@ -52,14 +52,21 @@ def test_a_unet_has_the_tabled_halo(
 def test_an_fc_densenet_has_the_tabled_halo_on_each_side_within_a_minute_and_two_gigabytes(
     layers: int, needed: tuple[int, int], rounded: tuple[int, int]
 ) -> None:
-    started = perf_counter()
-    found = analyze(fc_densenet(layers), 1)
+    # Seconds on cores, and memory beside what is held: what else goes on must not count.
+    results: list[Analysis] = []
+    started = process_time()
+    taken = measure_peak(
+        torch.device("cpu"), lambda: results.append(analyze(fc_densenet(layers), 1))
+    )
+    seconds = process_time() - started
+    (found,) = results
     assert found.locality.alignment == (32, 32)
     assert found.needed == (Halo(*needed),) * 2
     assert found.locality.halo == (Halo(*rounded),) * 2
     assert found.crop == (Halo(0, 0),) * 2, "the sides differ, but the output is whole"
-    assert perf_counter() - started < 60
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2 * 1024**2
+    assert seconds < 60
+    assert taken is not None
+    assert taken < 2 * 1024**3
 
 
 def test_a_volumetric_unet_has_the_planar_halo_on_three_axes() -> None:
