@@ -18,6 +18,7 @@ from exactile.allocation import prepare
 from exactile.commands.assemble import assemble
 from exactile.commands.demo import demo
 from exactile.commands.inspect import inspect
+from exactile.commands.partition import partition
 from exactile.commands.reproduce import reproduce
 from exactile.commands.segment import segment
 from exactile.commands.statistics import measure_statistics
@@ -97,6 +98,7 @@ def options(
 app.command()(segment)
 app.command(name="statistics")(measure_statistics)
 app.command()(assemble)
+app.command()(partition)
 app.command()(inspect)
 app.command()(demo)
 app.command()(reproduce)
