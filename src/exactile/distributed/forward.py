@@ -69,7 +69,7 @@ def run_field(
     pixels = team.together(lambda: field.read(box, steps))
     mesh.journal.exchanges.clear()
     with torch.no_grad(), fixed_order(engine.device):
-        x = placed_part(pixels, engine)
+        x = placed(pixels[None], engine.device, DTYPES[engine.precision])
         del pixels
         made = partition(engine.network, mesh).split(distribute(x, mesh))
         del x
@@ -88,13 +88,6 @@ def run_field(
     return Parts(own, boxes), Exchanged(
         sum(entry.received for entry in entries), sum(entry.messages for entry in entries)
     )
-
-
-def placed_part(pixels: NDArray[Any], engine: EagerEngine) -> torch.Tensor:
-    """Return a part (C, [Z,] Y, X) on the device, as a batch of one."""
-    if pixels.ndim == 3:
-        return placed(pixels[None], engine.device, DTYPES[engine.precision])
-    return torch.from_numpy(pixels[None]).to(engine.device, DTYPES[engine.precision])
 
 
 def _box(made: torch.Tensor, mesh: Mesh, rank: int) -> Box:
