@@ -20,6 +20,7 @@ def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_two_ranks_write_the_bytes_of_segment(
     slides: Path, small_model: Path, tmp_path: Path
 ) -> None:

@@ -81,6 +81,15 @@ def _linear(mode: str) -> Callable[..., Tensor]:
     return resize
 
 
+def _without_indices(pool: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, None]]:
+    """Return the operator, whose graph takes the maxima and leaves their indices."""
+
+    def maxima(x: Tensor, *parameters: Any) -> tuple[Tensor, None]:
+        return pool(x, *parameters), None
+
+    return maxima
+
+
 def _slice(
     x: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
 ) -> Tensor:
@@ -101,6 +110,11 @@ OTHERWISE: dict[str, Callable[..., Any]] = {
     "sym_size": _size,
     **{f"upsample_nearest{n}d": _nearest("nearest") for n in (1, 2, 3)},
     **{f"_upsample_nearest_exact{n}d": _nearest("nearest-exact") for n in (1, 2, 3)},
+    **{
+        f"adaptive_max_pool{n}d": _without_indices(getattr(F, f"adaptive_max_pool{n}d"))
+        for n in (1, 2, 3)
+    },
+    **{f"max_pool{n}d_with_indices": _without_indices(getattr(F, f"max_pool{n}d")) for n in (2, 3)},
     "upsample_linear1d": _linear("linear"),
     "upsample_bilinear2d": _linear("bilinear"),
     "upsample_trilinear3d": _linear("trilinear"),
