@@ -49,8 +49,9 @@ def make_pod(index: int, folders: dict[str, Path], port: int) -> dict[str, Any]:
         f"--rdzv-endpoint=localhost:{port}" if word.startswith("--rdzv-endpoint=") else word
         for word in container["args"]
     ]
-    # A cluster knows the names of pods, by the Service; here, only the address is known.
-    container["args"].insert(0, "--local-addr=127.0.0.1")
+    # A cluster knows the names of pods, by the Service. Here they are known by addresses, of which
+    # each has its own: torchrun tells nodes apart by that and the process's number, 1 in each pod.
+    container["args"].insert(0, f"--local-addr=127.0.0.{index + 1}")
     container["args"] += ["--model", "/data/inputs/model"]
     container["env"].append({"name": "NUM_THREADS", "value": "1"})
     for volume in spec["volumes"]:
