@@ -58,6 +58,22 @@ def test_every_command_of_the_shell_section_runs(command: str, tmp_path: Path) -
         assert (made / expected).is_file()
 
 
+@pytest.mark.parametrize(
+    "command", [line for line in "".join(SHELL_BLOCKS).splitlines() if line.startswith("torchrun ")]
+)
+def test_every_command_of_torchrun_runs(command: str, tmp_path: Path) -> None:
+    write_image(tmp_path / "slides" / "slide_1.ome.tif", noise_image((300, 420)))
+    write_random_model(tmp_path / "model", depth=2, base_width=4)
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *shlex.split(command)[1:]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "labels" / "slide_1.ome.tif").is_file()
+
+
 def test_every_option_is_in_the_table_and_the_other_way_round() -> None:
     table = set(re.findall(r"^\| `(--\w+)`", README, flags=re.MULTILINE))
     command = get_command(app).commands["segment"]  # type: ignore[attr-defined]

@@ -8,8 +8,10 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from typer.main import get_command
 
 from exactile import __version__
+from exactile.cli import app
 
 FOLDER = Path(__file__).parents[2] / "kubernetes"
 FILES = sorted(FOLDER.glob("*.yaml"))
@@ -97,3 +99,26 @@ def test_assemble_reads_what_segment_wrote() -> None:
         return str(words[words.index(name) + 1])
 
     assert argument("exactile-assemble", "--inpDir") == argument("exactile-segment", "--outDir")
+
+
+def test_pods_of_a_partitioned_run_meet_at_the_name_of_the_first_one() -> None:
+    job = JOBS["exactile-partition"]
+    [service] = [d for _, d in RESOURCES if d["kind"] == "Service"]
+    words = pod("exactile-partition")["containers"][0]["args"]
+    given = dict(word.removeprefix("--").split("=") for word in words if "=" in word)
+    assert int(given["nnodes"]) == job["spec"]["completions"] == job["spec"]["parallelism"]
+    # An Indexed Job calls its pods by its name and their index, in the service's domain.
+    name, service_name = job["metadata"]["name"], service["metadata"]["name"]
+    host, port = given["rdzv-endpoint"].split(":")
+    assert host == f"{name}-0.{service_name}"
+    assert port.isdecimal()
+    assert pod(name)["subdomain"] == service_name
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["selector"] == {"job-name": name}
+
+
+def test_the_partitioned_run_is_given_options_of_its_command() -> None:
+    words = pod("exactile-partition")["containers"][0]["args"]
+    options = words[words.index("partition") + 1 :: 2]
+    command = get_command(app).commands["partition"]  # type: ignore[attr-defined]
+    assert set(options) <= {parameter.opts[0] for parameter in command.params}

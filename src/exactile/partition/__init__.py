@@ -12,6 +12,7 @@ from exactile.partition import (  # noqa: F401 - importing a family registers it
     shape,
     upsampling,
 )
+from exactile.partition.exported import with_functions
 from exactile.partition.layout import Split, even_cuts
 from exactile.partition.mesh import Mesh
 from exactile.partition.module import Partitioned, distribute, partition
@@ -29,4 +30,5 @@ __all__ = [
     "distribute",
     "even_cuts",
     "partition",
+    "with_functions",
 ]

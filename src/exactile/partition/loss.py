@@ -36,7 +36,8 @@ class Witness:
         self.ranks = tuple(ranks)
         self.name = ranks[rank]
         self.store = _get_default_store()
-        self.is_waiting = False
+        self.present = 0
+        """How many `waiting` this rank is inside of."""
         # The thread must not keep the witness, whose end is its own.
         thread = threading.Thread(target=_watch, args=(weakref.ref(self),), daemon=True)
         thread.start()
@@ -44,27 +45,34 @@ class Witness:
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Answer while inside."""
-        self.is_waiting = True
+        self.present += 1
         try:
             yield
         finally:
-            self.is_waiting = False
+            self.present -= 1
 
     def look(self) -> bool:
         """Leave a word if it is asked for; return whether it was."""
-        if not self.is_waiting or not self.store.check([_ASKED]):
+        if not self.present or not self.store.check([_ASKED]):
             return False
         self.store.set(_WORD.format(self.name), "here")
         return True
+
+    def silent(self, seconds: float) -> list[int]:
+        """Ask who is there, and return the ranks that leave no word for so long.
+
+        Raises RuntimeError or DistError if the store is gone.
+        """
+        self.store.set(_ASKED, "who is here?")
+        self.store.set(_WORD.format(self.name), "here")
+        deadline = time.monotonic() + seconds
+        return [name for name in self.ranks if not _heard(self.store, name, deadline)]
 
     def error(self, where: str, error: RuntimeError) -> LostRank:
         """Return what to raise after `error`: it names the ranks that leave no word."""
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         try:
-            self.store.set(_ASKED, "who is here?")
-            self.store.set(_WORD.format(self.name), "here")
-            deadline = time.monotonic() + GRACE_SECONDS
-            silent = [name for name in self.ranks if not _heard(self.store, name, deadline)]
+            silent = self.silent(GRACE_SECONDS)
         except (RuntimeError, dist.DistError):
             return LostRank(
                 f"{where} failed on rank {self.name}, and the store of the process group is gone; "

@@ -13,12 +13,14 @@ wait that fails ends in `LostRank`, which names the ranks that did not answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from math import prod
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import Store
 
 from exactile.partition.journal import Journal
 from exactile.partition.loss import Witness
@@ -133,6 +135,22 @@ class Mesh:
                 self.waited("an exchange", work.wait)
 
         return wait
+
+    @property
+    def store(self) -> Store:
+        """The store of the process group."""
+        return self._witness.store
+
+    def present(self) -> AbstractContextManager[None]:
+        """Answer others who ask for lost ranks while inside, also while this rank computes."""
+        return self._witness.waiting()
+
+    def silent(self, seconds: float) -> list[int]:
+        """Return the ranks, by global name, that leave no word for so long when asked.
+
+        Raises RuntimeError or torch.distributed.DistError if the group's store is gone.
+        """
+        return self._witness.silent(seconds)
 
     def waited(self, what: str, act: Callable[[], Result]) -> Result:
         """Do `act`; where torch.distributed fails, say which ranks do not answer."""

@@ -1,0 +1,185 @@
+"""What is put down of a result of a partitioned run: what its bits depend on, and its certificate.
+
+A certificate has what one of `exactile segment` has, but for the proof of the locality and the plan
+of windows, which are not needed here; it has how the image was split instead.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from exactile.certificate import RECORDED_VERSIONS, StepRecord
+from exactile.distributed.arrangement import NAMES, Arrangement
+from exactile.distributed.forward import Exchanged
+from exactile.distributed.network import Network
+from exactile.distributed.settings import PartitionSettings
+from exactile.engines.eager import EagerEngine
+from exactile.finishing import label_dtype
+from exactile.images import OutputImage, Source
+from exactile.images.digest import FileDigest
+from exactile.images.zarr_layout import is_zarr_name
+from exactile.normalization import describe
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run knows of an image when its result is put together."""
+
+    identity: Mapping[str, str]
+    """All that the bits depend on."""
+    digest: FileDigest
+    """Of the image."""
+    channels: tuple[int, ...]
+    """The channels that the network got."""
+    arrangement: Arrangement
+    steps: Mapping[str, tuple[StepRecord, ...]]
+    """The steps of the normalisation with their numbers, by plane or volume."""
+    exchanged: Exchanged
+    """By all ranks together."""
+    seconds: float
+
+
+def identify(
+    settings: PartitionSettings,
+    network: Network,
+    engine: EagerEngine,
+    arrangement: Arrangement,
+    name: str,
+    sha256: str,
+    output: str,
+) -> dict[str, str]:
+    """Return all that the bits of the result `output` depend on, by names that people understand.
+
+    `name` and `sha256` are the image's.
+    """
+    channels = settings.channel
+    facts = {
+        "the command": "partition",
+        "the image's name": name,
+        "the image": sha256,
+        "the model": network.file.sha256,
+        "F": " x ".join(map(str, network.alignment)),
+        "the normalisation": describe(network.before),
+        "the finishing": describe(network.finishing.after),
+        "the classes": ", ".join(network.classes),
+        "--outputType": settings.output_type,
+        "--precision": settings.precision,
+        "--channel": "all" if channels is None else ",".join(map(str, channels)),
+        "the split": str(arrangement),
+        "the engine": engine.describe(),
+        "the CPU": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
+    }
+    if is_zarr_name(output):
+        facts["--zarrVersion"] = settings.zarr_version
+    return facts | {f"the version of {each}": version(each) for each in RECORDED_VERSIONS}
+
+
+def describe_output(
+    settings: PartitionSettings, network: Network, source: Source, channels: tuple[int, ...]
+) -> OutputImage:
+    """Return shape, type and metadata of what is written for `source`."""
+    labels, classes = settings.output_type == "labels", network.classes
+    metadata = source.metadata
+    names = metadata.channels
+    if not labels:
+        names = classes
+    elif names:
+        names = ("+".join(names[channel] for channel in channels),)
+    sizes = dict(zip(NAMES, (source.size_z, *source.shape), strict=True))
+    axes = NAMES[-network.dimensions :]
+    shape = network.output_shape(tuple(sizes[axis] for axis in axes))
+    sizes |= zip(axes, shape, strict=True)
+    scaled: dict[str, Any] = {}
+    if network.locality is not None:
+        for axis, locality in zip(axes.lower(), network.locality.axes, strict=True):
+            size = getattr(metadata, axis)
+            scaled[axis] = size and replace(size, value=float(size.value / locality.scale))
+    return OutputImage(
+        shape=(sizes["Y"], sizes["X"]),
+        dtype=label_dtype(len(classes)) if labels else np.dtype(np.float32),
+        size_t=source.size_t,
+        size_c=1 if labels else len(classes),
+        size_z=sizes["Z"],
+        metadata=replace(metadata, channels=names, **scaled),
+        labels=_label_names(classes) if labels else (),
+        zarr_version=settings.zarr_version,
+    )
+
+
+def _label_names(classes: tuple[str, ...]) -> tuple[str, ...]:
+    # A single channel is foreground, 1, or not.
+    return classes if len(classes) > 1 else ("background", *classes)
+
+
+def certificate(
+    settings: PartitionSettings,
+    network: Network,
+    engine: EagerEngine,
+    source: Source,
+    output: str,
+    file: FileDigest,
+    result: Result,
+) -> dict[str, Any]:
+    """Return the certificate of `output`, which holds `file`, as what JSON has."""
+    y, x = source.shape
+    arrangement = result.arrangement
+    return {
+        "output": output,
+        "file": asdict(file),
+        "identity": dict(result.identity),
+        "input": {
+            "name": source.path.name,
+            "bytes": result.digest.bytes,
+            "sha256": result.digest.sha256,
+            "dimensions": {
+                "T": source.size_t,
+                "C": source.size_c,
+                "Z": source.size_z,
+                "Y": y,
+                "X": x,
+            },
+            "dtype": str(source.dtype),
+            "channels": result.channels,
+            "normalization": {
+                name: [asdict(step) for step in steps] for name, steps in result.steps.items()
+            },
+        },
+        "model": {
+            "name": network.file.name,
+            "version": network.file.version,
+            "format": network.file.format,
+            "sha256": network.file.sha256,
+            "normalization": describe(network.before) + " (assumed)" * network.assumed,
+            "finishing": describe(network.finishing.after),
+            "classes": network.classes,
+            "local": network.locality is not None,
+        },
+        "settings": settings.given(),
+        "partition": {
+            "axes": NAMES[-network.dimensions :],
+            "mesh": arrangement.mesh,
+            "alignment": network.alignment,
+            "extent": [cuts[-1] for cuts in arrangement.cuts],
+            "cuts": arrangement.cuts,
+            "received": result.exchanged.received,
+            "messages": result.exchanged.messages,
+        },
+        "device": engine.describe(),
+        "engine": engine.name,
+        "claim": (
+            f"Each {'plane' if network.dimensions == 2 else 'volume'} went through the network as "
+            f"a whole, split over the ranks ({arrangement}): the output is that of one process, up "
+            "to the order of sums within kernels and over ranks."
+        ),
+        "seconds": {"image": round(result.seconds, 3)},
+        "part": None,
+        "versions": {name: version(name) for name in RECORDED_VERSIONS}
+        | {"machine": platform.machine(), "python": platform.python_version()},
+    }

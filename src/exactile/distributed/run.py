@@ -1,0 +1,258 @@
+"""The job: a collection in, a collection out, by all ranks together, one image after the other.
+
+For every image: is it finished? Then, for each plane or volume: its statistics, the forward pass,
+and the tiles of the result on the disk. At last the first rank puts the file together. What fails
+on one rank fails on all, and the next image is begun.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import ExitStack
+from dataclasses import astuple, dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from exactile.certificate import StepRecord, written_beside
+from exactile.devices import choose_device
+from exactile.distributed.arrangement import Arrangement, arrange
+from exactile.distributed.field import Field, fields_of
+from exactile.distributed.forward import Exchanged, Parts, run_field
+from exactile.distributed.measuring import fit_together
+from exactile.distributed.network import Network, load_network
+from exactile.distributed.record import Result, certificate, describe_output, identify
+from exactile.distributed.settings import PartitionSettings
+from exactile.distributed.team import Team
+from exactile.distributed.writing import TileFile, adopt_tiles, write_parts
+from exactile.engines.eager import EagerEngine, make_engine
+from exactile.errors import ExactileError, ImageError
+from exactile.finished import is_finished
+from exactile.images import OutputImage, Source, open_sink, open_source
+from exactile.images.digest import FileDigest
+from exactile.images.storing_sink import StoringSink
+from exactile.inputs import digest_of
+from exactile.outputs import make_folder, plan_outputs
+from exactile.partition import LostRank, with_functions
+from exactile.processing import Pointwise
+from exactile.segment import choose_channels
+
+logger = logging.getLogger(__name__)
+
+CACHE_BYTES = 2**26
+"""For decoded chunks of the image: a rank reads each pixel of its part once."""
+
+
+class Broken(ExactileError):  # noqa: N818 - says what happened
+    """The rank cannot go on, in the middle of an exchange; the others will find it lost."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What all images have in common."""
+
+    settings: PartitionSettings
+    team: Team
+    network: Network
+    engine: EagerEngine
+    outputs: dict[Path, Path]
+    """The results by their images."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """How one image is run."""
+
+    channels: tuple[int, ...]
+    fields: tuple[Field, ...]
+    arrangement: Arrangement
+    image: OutputImage
+    """What is written."""
+
+
+def prepare(settings: PartitionSettings, team: Team) -> Ready:
+    """Load the network on every rank, list the images, and make the output folder.
+
+    Raises:
+        RankError: if that fails on any rank.
+    """
+
+    def load() -> Ready:
+        device = choose_device(settings.device)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        outputs = plan_outputs(settings)
+        network = load_network(settings)
+        engine = make_engine(with_functions(network.file.network), device, settings.precision)
+        make_folder(settings.out_dir)
+        return Ready(settings, team, network, engine, outputs)
+
+    return team.together(load)
+
+
+def partition_collection(ready: Ready) -> bool:
+    """Segment every image; return whether all are done.
+
+    Raises:
+        LostRank: if another rank ends.
+        Broken: if the network cannot be run on this rank.
+    """
+    failed = []
+    for path, output in ready.outputs.items():
+        try:
+            partition_image(ready, path, output)
+        except (LostRank, Broken):
+            raise
+        except ExactileError as error:
+            # All ranks have raised it; one says so.
+            if ready.team.rank == 0:
+                logger.error("failed: %s", error)
+            failed.append(path.name)
+    total = len(ready.outputs)
+    if ready.team.rank == 0:
+        logger.info("%d of %d images done", total - len(failed), total)
+    return not failed
+
+
+def partition_image(ready: Ready, path: Path, output: Path) -> None:
+    """Segment all planes or volumes of one image, and write the certificate.
+
+    Raises:
+        RankError, NotPartitioned: on all ranks, if anything stands in the way; nothing is left
+            under the final name then.
+        LostRank, Broken: see `partition_collection`.
+    """
+    begun = time.monotonic()
+    team = ready.team
+    with ExitStack() as opened:
+
+        def plan() -> tuple[Source, Planned]:
+            source = opened.enter_context(open_source(path, CACHE_BYTES))
+            return source, plan_image(ready, source)
+
+        source, planned = team.together(plan)
+        digest, identity, finished = _look(ready, path, output, planned)
+        if finished:
+            logger.info("%s: already done", path.name)
+            return
+        logger.info("%s: %s", path.name, planned.arrangement)
+
+        def begin() -> StoringSink[Any] | None:
+            made = open_sink(output, planned.image) if team.rank == 0 else None
+            return None if made is None else opened.enter_context(made)
+
+        sink = team.together(begin)
+        tiles = TileFile(output, planned.image, team.rank)
+        steps: dict[str, tuple[StepRecord, ...]] = {}
+        exchanged = Exchanged()
+        for field in planned.fields:
+            fitted = fit_together(team, ready.network.before, field)
+            steps[str(field)] = tuple(StepRecord.of(step) for step in fitted)
+            parts, received = _run(ready, planned.arrangement, field, fitted)
+            exchanged += received
+            write_parts(team, parts, field.planes, tiles)
+        # JSON makes lists of tuples.
+        told: list[Any] = team.share([tiles.entries, astuple(exchanged)])
+        everything = sum((Exchanged(*numbers) for _, numbers in told), Exchanged())
+
+        def put_together() -> None:
+            if sink is None:
+                return
+            adopt_tiles(sink, output, [entries for entries, _ in told])
+            file = sink.assemble()
+            result = Result(
+                identity,
+                digest,
+                planned.channels,
+                planned.arrangement,
+                steps,
+                everything,
+                time.monotonic() - begun,
+            )
+            content = certificate(
+                ready.settings, ready.network, ready.engine, source, output.name, file, result
+            )
+            with written_beside(output, content):
+                sink.close()
+
+        team.together(put_together)
+    logger.info(
+        "%s: %.1f Mpx in %.1f s, %.1f MB exchanged",
+        path.name,
+        prod((source.size_t, source.size_z, *source.shape)) / 1e6,
+        time.monotonic() - begun,
+        everything.received / 1e6,
+    )
+
+
+def plan_image(ready: Ready, source: Source) -> Planned:
+    """Return how the image of `source` is run; no pixel is read.
+
+    Raises:
+        ImageError: if it does not fit the network.
+        PlanError: if it cannot be split as asked for.
+    """
+    settings, network = ready.settings, ready.network
+    channels = choose_channels(source, settings.channel, network.channels)
+    fields = fields_of(source, channels, network.dimensions)
+    shape = fields[0].shape
+    if 0 in network.output_shape(shape):
+        raise ImageError(
+            f"{source.path}: is too small for {network.file.name}, of whose output nothing lies in "
+            f"an image of {' x '.join(map(str, shape))} px"
+        )
+    extent = network.pad(shape)
+    network.check_extent(extent, source.path)
+    arrangement = arrange(extent, network.alignment, ready.team.size, settings.mesh, settings.axes)
+    image = describe_output(settings, network, source, channels)
+    return Planned(channels, fields, arrangement, image)
+
+
+def _look(
+    ready: Ready, path: Path, output: Path, planned: Planned
+) -> tuple[FileDigest, dict[str, str], bool]:
+    """Return the image's digest, what the result depends on, and whether it is there already.
+
+    One rank reads the image for that.
+    """
+
+    def look() -> Any:
+        if ready.team.rank != 0:
+            return None
+        digest = digest_of(path)
+        identity = identify(
+            ready.settings,
+            ready.network,
+            ready.engine,
+            planned.arrangement,
+            path.name,
+            digest.sha256,
+            output.name,
+        )
+        return astuple(digest), identity, is_finished(output, identity)
+
+    told: list[Any] = ready.team.share(ready.team.together(look))
+    digest, identity, finished = told[0]
+    return FileDigest(*digest), identity, finished
+
+
+def _run(
+    ready: Ready, arrangement: Arrangement, field: Field, steps: tuple[Pointwise, ...]
+) -> tuple[Parts, Exchanged]:
+    team = ready.team
+    try:
+        return run_field(
+            *(team, ready.engine, ready.network, arrangement, field, steps),
+            ready.settings.output_type,
+        )
+    except (RuntimeError, MemoryError) as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        broken = Broken(
+            f"rank {team.rank}: {field.source.path}: the network failed on its part of {field}: "
+            f"{said}; if memory is short, use more ranks"
+        )
+        team.give_up(broken)
+        raise broken from error
