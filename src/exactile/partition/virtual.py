@@ -13,10 +13,12 @@ from copy import deepcopy
 from itertools import chain
 from math import prod
 from typing import Any, TypeVar
+from warnings import catch_warnings, simplefilter
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from exactile.partition.journal import Journal
 from exactile.partition.mesh import Mesh, check_shape, reduced
@@ -81,13 +83,17 @@ class VirtualMesh(Mesh):
         Raises:
             PartitionError: if it is in training mode, in which all ranks would change one buffer.
         """
-        if module.training:
+        # The mode of an exported program was fixed when it was made, whatever its flag says.
+        if module.training and not isinstance(module, GraphModule):
             raise PartitionError(
                 "parts that take turns run networks, and do not train them: call eval(), or start "
                 "a process for each rank"
             )
         weights = chain(module.parameters(), module.buffers())
-        return deepcopy(module, {id(weight): weight for weight in weights})
+        with catch_warnings():
+            # torch copies its own trees by a way that it warns of.
+            simplefilter("ignore", FutureWarning)
+            return deepcopy(module, {id(weight): weight for weight in weights})
 
     def swap(
         self, sends: Sequence[tuple[int, Tensor]], receives: Sequence[tuple[int, Tensor]]
