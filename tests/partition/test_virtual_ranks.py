@@ -182,3 +182,35 @@ def test_an_operator_without_a_rule_is_refused_by_name() -> None:
 def test_networks_are_not_trained_in_turns() -> None:
     with pytest.raises(PartitionError, match=r"call eval\(\)"):
         virtual_pass(Case("unet", (8, 8), (2,), training=True, gradients=False))
+
+
+class Exportable(nn.Module):
+    """Operators whose overloads have other parameters than Python's functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.first = nn.Conv2d(1, 4, 3, padding=1)
+        self.norms = nn.Sequential(nn.BatchNorm2d(4), nn.InstanceNorm2d(4), nn.GroupNorm(2, 4))
+        self.up = nn.Upsample(scale_factor=2, mode="bilinear")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norms(self.first(x))
+        both = self.up(x) + nn.functional.interpolate(x, scale_factor=2.0)
+        return both[:, 1:, 2:-2, ::2] * x.mean((2, 3), keepdim=True)[:, 1:]
+
+
+def test_an_exported_program_runs_by_the_rules_of_its_functions() -> None:
+    image = torch.randn(1, 1, 12, 16)
+    sides = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    program = torch.export.export(Exportable().eval(), (image,), dynamic_shapes=(sides,)).module()
+
+    def act(mesh: VirtualMesh) -> tuple[Any, Tensor]:
+        part = image[:, :, :5] if mesh.rank == 0 else image[:, :, 5:]
+        made = partition(program, mesh).split(distribute(part, mesh, [2]))
+        return made.box.slices, made.local
+
+    with torch.inference_mode():
+        expected = Exportable().eval()(image)
+        for place, part in run_in_turns((2,), act):
+            assert torch.allclose(part, expected[place], rtol=0, atol=2e-6)
