@@ -3,7 +3,8 @@
     python benchmarks/out_of_core.py --side 512 --megabytes 2048 --folder FOLDER
 
 prints one line of JSON. `--in-memory` puts nothing away (the same parts: the same digest is to
-come); `--whole` runs the network on the whole volume. The volume is noise, made plane by plane.
+come); `--whole` runs the network on the whole volume; `--processes` gives each part a process of a
+gloo group, all in memory. The volume is noise, made plane by plane.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import multiprocessing
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -23,12 +26,14 @@ from exactile.allocation import prepare
 prepare()
 
 import torch  # noqa: E402
+import torch.distributed as dist  # noqa: E402
 
 from exactile.fixed_order import FixedOrder  # noqa: E402
 from exactile.geometry import Box  # noqa: E402
 from exactile.memory.step import step_bytes  # noqa: E402
 from exactile.models.unet3d import UNet3d  # noqa: E402
-from exactile.partition.outofcore import choose_parts, run_in_parts  # noqa: E402
+from exactile.partition import Mesh, distribute, partition  # noqa: E402
+from exactile.partition.outofcore import Parts, choose_parts, run_in_parts  # noqa: E402
 from exactile.partition.shelf import FileShelf, HostShelf  # noqa: E402
 
 
@@ -72,6 +77,43 @@ def network_of(base: int, depth: int) -> torch.nn.Module:
     return network.eval()
 
 
+def process_of_part(rank: int, parts: Parts, store: str, pipe: Any, given: Any) -> None:
+    """Run one part as a rank of a process group, and send the digests of its planes."""
+    options = {"store": dist.FileStore(store, parts.count), "rank": rank}
+    dist.init_process_group("gloo", world_size=parts.count, **options)
+    mesh = Mesh(parts.mesh)
+    run = partition(network_of(given.base, given.depth), mesh)
+    with torch.inference_mode(), FixedOrder():
+        made = run.split(distribute(planes(parts.box(mesh.coordinate), given.side), mesh))
+    pipe.put(digests_of(Box(made.box.axes[2:]), made.local))
+    dist.destroy_process_group()
+
+
+def in_processes(parts: Parts, given: Any) -> dict[int, str]:
+    """Return the digests of all planes, made by as many processes as there are parts."""
+    context = multiprocessing.get_context("spawn")
+    pipe: Any = context.Queue()
+    with tempfile.TemporaryDirectory() as folder:
+        common = (parts, f"{folder}/store", pipe, given)
+        ranks = [
+            context.Process(target=process_of_part, args=(r, *common)) for r in range(parts.count)
+        ]
+        for rank in ranks:
+            rank.start()
+        made = [pipe.get() for _ in ranks]
+        for rank in ranks:
+            rank.join()
+    return {z: digest for each in made for z, digest in each.items()}
+
+
+def digests_of(box: Box, logits: torch.Tensor) -> dict[int, str]:
+    """Return the digest of each plane of the logits (1, K, Z, Y, X) of slab `box`."""
+    places = enumerate(range(box.axes[0].start, box.axes[0].stop))
+    return {
+        z: hashlib.sha256(logits[0, :, at].contiguous().numpy()).hexdigest() for at, z in places
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--side", type=int, default=128)
@@ -83,6 +125,7 @@ def main() -> None:
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--in-memory", action="store_true")
     kind.add_argument("--whole", action="store_true")
+    kind.add_argument("--processes", action="store_true")
     given = parser.parse_args()
     side, budget = given.side, given.megabytes << 20
     network = network_of(given.base, given.depth)
@@ -93,8 +136,7 @@ def main() -> None:
 
     def write(box: Box, logits: torch.Tensor) -> None:
         output[box.slices[1:]] = logits[0].argmax(0).to(torch.uint8).numpy()
-        for at, z in enumerate(range(box.axes[0].start, box.axes[0].stop)):
-            digests[z] = hashlib.sha256(logits[0, :, at].contiguous().numpy()).hexdigest()
+        digests.update(digests_of(box, logits))
 
     digests: dict[int, str] = {}
     watch, begun, before = Anonymous(), time.monotonic(), anonymous()
@@ -103,6 +145,9 @@ def main() -> None:
     if given.whole:
         with torch.inference_mode(), FixedOrder():
             write(Box.of_shape(extent), network(planes(Box.of_shape(extent), side)))
+    elif given.processes:
+        digests |= in_processes(parts, given)
+        facts |= {"parts": parts.mesh}
     else:
         shelf = HostShelf() if given.in_memory else FileShelf(given.folder)
         most = 2**62 if given.in_memory else budget

@@ -29,7 +29,7 @@ COPIES = 1.25
 
 SHELVED = 0.5
 """Share of what operators read and make that goes to the shelf or comes back from it. Measured with
-3-D U-Nets: 0.25 and less."""
+3-D U-Nets: 0.2 to 0.4 (docs/results/out_of_core.md)."""
 
 DISK = 4.0
 """A byte to or from the shelf costs as much as so many that an operator reads."""
