@@ -112,6 +112,20 @@ inputs:
           - logits
     inputBinding:
       prefix: --outputType
+  strategy:
+    label: Strategy
+    doc: 'How large images are run: in tiles with halos, in parts that exchange theirs, or
+      as costs less. exchange also runs networks that look at the whole image, such as those
+      with instance norm. The result is that of one pass.'
+    type:
+      - 'null'
+      - type: enum
+        symbols:
+          - auto
+          - tile
+          - exchange
+    inputBinding:
+      prefix: --strategy
   tileSize:
     label: Tile size
     doc: Side in pixels of the windows that run through the network, halos included, or auto.

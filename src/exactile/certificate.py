@@ -62,6 +62,8 @@ class ProofRecord:
 
     def sentence(self) -> str:
         """Return the finding in words."""
+        if not self.passes:
+            return "run by exchange, which rests on no locality"
         places = ", ".join(f"{count} {place}" for place, count in self.zones.items())
         sides = [side for axis in self.minimal for side in axis if side is not None]
         least = f"; one F less would be too little on {sum(sides)} of {len(sides)} sides"
@@ -133,6 +135,12 @@ class PlanRecord:
     """Zones, over all planes, that this run made."""
     zones_resumed: int
     """Zones that an earlier run had stored, which this run went on from."""
+    strategy: str = "tile"
+    """tile, or exchange: then the window is the whole, run in parts that exchange halos."""
+    why: str = ""
+    """Why exchange was chosen."""
+    parts: tuple[int, ...] | None = None
+    """By axis, the number of parts of a run by exchange."""
 
 
 @dataclass(frozen=True)
@@ -242,8 +250,19 @@ def _named_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def claim(precision: str, stability: BitStability, verification: Verification | None) -> str:
-    """Return what may be said of a result whose run was checked with `stability`."""
+def claim(
+    precision: str, stability: BitStability, verification: Verification | None, parts: int = 0
+) -> str:
+    """Return what may be said of a result whose run was checked with `stability`.
+
+    `parts` of a run by exchange; 0 for one in tiles.
+    """
+    if parts:
+        return (
+            f"The output is that of one pass over the whole image, computed in {parts} parts that "
+            "exchanged their halos; sums over the whole extent were added up part by part, which "
+            "rounds otherwise than one sum does."
+        )
     again = ""
     if verification is not None:
         again = (

@@ -51,6 +51,7 @@ def identify(
         "the classes": ", ".join(model.classes),
         "--outputType": settings.output_type,
         "--precision": settings.precision,
+        "--strategy": settings.strategy,
         "--tileSize": str(settings.tile_size),
         "--pyramid": str(settings.pyramid).lower(),
         "--channel": "all" if channels is None else ",".join(map(str, channels)),

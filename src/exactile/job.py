@@ -14,12 +14,14 @@ from exactile.devices import choose_device
 from exactile.engine import DTYPES, Engine
 from exactile.engines.choose import choose_engine
 from exactile.engines.eager import make_engine
-from exactile.errors import ModelError, PlanError
+from exactile.errors import ModelError, PlanError, SettingsError
+from exactile.exchangeable import check_strategy
 from exactile.fixed_order import fixed_order
 from exactile.locality import confirm
 from exactile.locality.poison import prove
 from exactile.memory.available import Available, memory_budget
 from exactile.memory.cost import PassCost, estimate_cost, measure_cost
+from exactile.memory.step import step_bytes
 from exactile.models.loading import load_model
 from exactile.models.model import PLANES, Model
 from exactile.normalization import describe
@@ -33,6 +35,9 @@ CACHE_SHARE = 16
 LEAST_CACHE_BYTES, MOST_CACHE_BYTES = 2**25, 2**29
 """Decoded chunks take a sixteenth of the memory, within these bounds: a row of windows needs 250 MB
 of an image that is 20,000 pixels wide."""
+
+NOT_PROVEN = ProofRecord({}, (), 0)
+"""What is said of the locality of a network that is run by exchange, which rests on none."""
 
 MOST_ROUNDING = 1e-2
 """Larger differences, relative to the standard deviation of the output, have another cause."""
@@ -58,6 +63,23 @@ class Job:
     """What a pass costs, by the engine's name."""
     estimates: dict[str, PassCost] = field(default_factory=dict)
     """What it may cost at most, by the engine's name; nothing was run for it."""
+    traced_steps: dict[tuple[int, ...], tuple[int, int]] = field(default_factory=dict)
+    """What operators read and make, by extent; see `steps`."""
+    cannot_exchange: str | None = None
+    """Why the network cannot be run by exchange, empty where it can; None until it is tried."""
+
+    @property
+    def eager(self) -> Engine | None:
+        """Eager PyTorch, which runs by exchange, if it is among the engines."""
+        return next((engine for engine in self.engines if engine.name == "eager"), None)
+
+    def steps(self, extent: tuple[int, ...]) -> tuple[int, int]:
+        """Return bytes that the hungriest operator in a pass reads and makes, and that all do."""
+        if extent not in self.traced_steps:
+            self.traced_steps[extent] = step_bytes(
+                self.engines[-1].network, self.model.channels, extent
+            )
+        return self.traced_steps[extent]
 
     @property
     def cache_bytes(self) -> int:
@@ -133,15 +155,33 @@ def make_job(settings: SegmentSettings) -> Job:
     """
     device = choose_device(settings.device)
     statistics = StatisticsFolder.given(settings.statistics) if settings.statistics else None
-    model = load_model(settings.model, settings.normalization)
+    model = load_model(settings.model, settings.normalization, exchange=True)
     if model.dimensions != PLANES:
         raise ModelError(
             f"{settings.model}: {model.name} takes volumes of {model.dimensions} axes; only "
             "planes are segmented: use a network for planes, which takes a stack plane by plane"
         )
-    _check_tile(settings, model)
+    check_strategy(model, settings.strategy)
     _warn_of_assumptions(model)
     eager = make_engine(model.network, device, settings.precision)
+    budget = memory_budget(settings.memory, device)
+    if model.refused is not None or settings.strategy == "exchange":
+        if settings.engine not in ("auto", "eager"):
+            raise SettingsError(
+                f"--engine {settings.engine} runs windows, and this network is run by exchange, "
+                "which eager PyTorch does: leave --engine out"
+            )
+        logger.info(
+            "%s (%s) on %s, %s; by exchange, F %s%s",
+            model.name,
+            model.file.format,
+            eager.describe(),
+            settings.precision,
+            " x ".join(map(str, model.locality.alignment)),
+            "" if model.refused is None else f": {model.refused}",
+        )
+        return Job(settings, model, NOT_PROVEN, (eager,), budget, statistics)
+    _check_tile(settings, model)
     proof = prove_locality(eager, model)
     engine = choose_engine(
         settings.engine, model.network, device, settings.precision, model.analysis, model.channels
@@ -156,7 +196,6 @@ def make_job(settings: SegmentSettings) -> Job:
         " x ".join(f"({h.low}, {h.high})" for h in model.locality.halo),
     )
     alternatives = (eager,) if settings.engine == "auto" and engine.name != "eager" else ()
-    budget = memory_budget(settings.memory, device)
     return Job(settings, model, proof, (engine, *alternatives), budget, statistics)
 
 

@@ -17,14 +17,17 @@ import torch
 
 from exactile.bit_stability import BitStability
 from exactile.engine import Engine
+from exactile.errors import ModelError, PlanError
 from exactile.geometry import Box
 from exactile.images import Source
 from exactile.job import Job
 from exactile.memory.cost import Releasing
+from exactile.partition.outofcore import Parts
 from exactile.pipeline import network_failed
 from exactile.planning import plan_image
 from exactile.shortage import is_shortage, smaller
-from exactile.tiling import Plan
+from exactile.strategy import parts_of, preferred, required, whole_plan
+from exactile.tiling import Plan, require_output
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +40,21 @@ class Preparation:
     tiling: Plan
     stability: BitStability
     """What the check found for these windows on this engine."""
+    parts: Parts | None = None
+    """How it is cut where it is run by exchange; the one window is the whole then."""
+    why: str = ""
+    """Why it is run by exchange."""
 
     def note(self) -> dict[str, Any]:
         """Return what a later run needs to know to go on in the same way."""
         tiling = self.tiling
-        return {"engine": self.engine.name, "window": tiling.window, "zone": tiling.zone}
+        strategy = "tile" if self.parts is None else "exchange"
+        return {
+            "engine": self.engine.name,
+            "window": tiling.window,
+            "zone": tiling.zone,
+            "strategy": strategy,
+        }
 
 
 def prepare(
@@ -61,11 +74,25 @@ def prepare(
         ModelError: if the network treats an image of this size otherwise than a window.
         NetworkError: if the network cannot be run in any windows.
     """
+    budget = exchange_budget(job, source)
+    why = required(job)
+    if not why and noted.get("strategy") == "exchange":
+        why = "an earlier run did"
+    if why:
+        return by_exchange(job, source, why, budget)
     prepared: list[Preparation] = []
     for engine in job.engines:
         if engine.name != noted.get("engine", engine.name):
             continue
-        tiling = plan_image(job, engine, source, channels, noted, part)
+        tiling, free = None, not noted and part is None
+        try:
+            tiling = plan_image(job, engine, source, channels, noted, part)
+        except PlanError:
+            if not (free and preferred(job, source.shape, None, budget)):
+                raise
+        if free and (why := preferred(job, source.shape, tiling, budget)):
+            return by_exchange(job, source, why, budget)
+        assert tiling is not None
         prepared.append(checked(job, engine, tiling, source.path))
         if prepared[-1].stability.equal:
             break
@@ -76,6 +103,38 @@ def prepare(
     if best.stability.equal:
         logger.info("%s: %s", best.engine.describe(), best.stability.sentence())
     return best
+
+
+def exchange_budget(job: Job, source: Source) -> int:
+    """Return how many bytes feature maps may take; decoded chunks of `source` are on the host."""
+    device = job.engines[0].device
+    held = source.decoded_bytes if device.type == "cpu" else 0
+    return max(job.budget.bytes - held, job.budget.bytes // 2)
+
+
+def by_exchange(job: Job, source: Source, why: str, budget: int) -> Preparation:
+    """Return how the image is run by exchange.
+
+    Raises:
+        PlanError: if the image is too small for the network, or the memory for any parts.
+        ModelError: if the network cannot be run on an image of this size.
+    """
+    try:
+        require_output(source.shape, job.model.locality)
+        tiling = whole_plan(job, source.shape)
+        parts = parts_of(job, tiling.extent, budget)
+    except (PlanError, ModelError) as error:
+        raise type(error)(f"{source.path}: {error}") from error
+    logger.info(
+        "%s: by exchange, for %s: %s parts, of %s",
+        source.path.name,
+        why,
+        " x ".join(map(str, parts.mesh)),
+        job.budget.sentence(),
+    )
+    engine = job.engines[-1]
+    whole = BitStability(True, 0, 0, 0.0, 0, tiling.window, tiling.window)
+    return Preparation(engine, tiling, whole, parts, why)
 
 
 def checked(job: Job, engine: Engine, tiling: Plan, path: Path) -> Preparation:

@@ -117,6 +117,7 @@ def certify(
 ) -> Certificate:
     """Return the certificate of the output `name`, which holds `file`."""
     model, engine, tiling = job.model, account.at_hand.engine, account.at_hand.tiling
+    parts = account.at_hand.parts
     return Certificate(
         output=name,
         file=file,
@@ -146,13 +147,21 @@ def certify(
             windows_before=account.windows_before,
             zones_run=account.zones_run,
             zones_resumed=account.zones_resumed,
+            strategy="tile" if parts is None else "exchange",
+            why=account.at_hand.why,
+            parts=None if parts is None else parts.mesh,
         ),
         device=engine.describe(),
         engine=engine.name,
         agreement=engine.agreement,
         bit_stability=account.stability,
         verification=verification,
-        claim=claim(job.settings.precision, account.stability, verification),
+        claim=claim(
+            job.settings.precision,
+            account.stability,
+            verification,
+            0 if parts is None else parts.count,
+        ),
         seconds={name: round(value, 3) for name, value in seconds.items()},
         part=part,
     )

@@ -17,6 +17,7 @@ from typing import Any
 from exactile.bit_stability import BitStability
 from exactile.certificate import Certificate, PartRecord, StepRecord
 from exactile.errors import ImageError
+from exactile.exchange import exchange_plane
 from exactile.forward import ForwardPass
 from exactile.geometry import Box
 from exactile.images import OutputImage, Plane, Sink, Source, open_sink
@@ -27,8 +28,9 @@ from exactile.images.part_sink import PartSink
 from exactile.images.storing_sink import StoringSink
 from exactile.images.zarr_layout import is_zarr_name
 from exactile.job import Job
+from exactile.memory.size import format_size
 from exactile.pipeline import NormalizedPlane, segment_plane
-from exactile.preparation import prepare, shrunk
+from exactile.preparation import exchange_budget, prepare, shrunk
 from exactile.processing import Pointwise
 from exactile.records import Account, certify, describe_output, input_record
 from exactile.report.preview import Preview, remove_preview
@@ -212,6 +214,23 @@ class Segmentation:
 
         image = NormalizedPlane(self.source, plane, self.channels, fitted)
         job, account = self.job, self.account
+        parts = account.at_hand.parts
+        if parts is not None and zones:
+            traffic = exchange_plane(
+                image,
+                parts,
+                self.kept,
+                account.at_hand.engine,
+                job.settings.output_type,
+                job.model.finishing,
+                sink,
+                watcher.advance,
+                exchange_budget(job, self.source),
+                self.journal.folder,
+            )
+            account.zones_run += len(zones)
+            logger.debug("%s: moved %s", self.source.path.name, format_size(traffic.moved))
+            return
         # The windows may have shrunk in an earlier plane, after the zones were listed.
         zones = self._needed(cut(zones, account.at_hand.tiling))
         while zones:

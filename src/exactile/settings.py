@@ -59,6 +59,8 @@ class SegmentSettings(BaseModel):
     """Folder of statistics that `exactile statistics` measured; else each image is measured."""
     output_type: OutputType = "labels"
     """uint8 class numbers, or float32 probabilities or logits with one channel for each class."""
+    strategy: Literal["auto", "tile", "exchange"] = "auto"
+    """Tiles with halos, parts that exchange theirs, or what is predicted to cost less."""
     tile_size: Literal["auto"] | int = "auto"
     """Side of the windows that run through the network, in pixels, halos included."""
     device: str = "auto"

@@ -66,6 +66,9 @@ def segment(
     output_type: Annotated[
         str, typer.Option("--outputType", help="labels, probabilities, logits; default labels.")
     ] = "",
+    strategy: Annotated[
+        str, typer.Option("--strategy", help="auto, tile, exchange; default auto.")
+    ] = "",
     tile_size: Annotated[
         str,
         typer.Option(
@@ -143,6 +146,7 @@ def segment(
         "normalization": normalization,
         "statistics": statistics,
         "outputType": output_type,
+        "strategy": strategy,
         "tileSize": tile_size,
         "device": device,
         "precision": precision,

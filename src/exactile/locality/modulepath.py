@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from threading import get_ident
 
 from torch import nn
 from torch.nn.modules.module import (
@@ -24,6 +25,8 @@ class ModulePath:
 
     names: Mapping[int, str]
     stack: list[str] = field(default_factory=list)
+    thread: int = 0
+    """The thread whose modules are followed: hooks are called by those of all threads."""
 
     @property
     def current(self) -> str:
@@ -32,17 +35,21 @@ class ModulePath:
 
     def enter(self, module: nn.Module, _: object) -> None:
         """Note that `module` starts."""
+        if get_ident() != self.thread:
+            return
         name = self.names.get(id(module), self.current.split(" ")[0]) or "model"
         kind = getattr(module, "original_name", type(module).__name__)
         self.stack.append(f"{name} ({kind})")
 
     def leave(self, *_: object) -> None:
         """Note that the innermost module ends."""
-        self.stack.pop()
+        if get_ident() == self.thread:
+            self.stack.pop()
 
     @contextmanager
     def followed(self) -> Iterator[None]:
-        """Follow all modules inside the block."""
+        """Follow all modules that this thread runs inside the block."""
+        self.thread = get_ident()
         hooks = (
             register_module_forward_pre_hook(self.enter),
             register_module_forward_hook(self.leave),

@@ -99,6 +99,14 @@ OPTIONS = (
         "Labels for most next steps; probabilities or logits to go on computing.",
     ),
     Option(
+        "strategy",
+        "Strategy",
+        "How large images are run: in tiles with halos, in parts that exchange theirs, or as costs "
+        "less",
+        "exchange also runs networks that look at the whole image, such as those with instance "
+        "norm. The result is that of one pass.",
+    ),
+    Option(
         "tileSize",
         "Tile size",
         "Side in pixels of the windows that run through the network, halos included, or auto",

@@ -16,16 +16,19 @@ BUNDLED = Path(__file__).parent / "bundled" / "stem_cells"
 """The model that is used when none is named."""
 
 
-def load_model(path: Path = BUNDLED, before: tuple[Before, ...] | None = None) -> Model:
+def load_model(
+    path: Path = BUNDLED, before: tuple[Before, ...] | None = None, *, exchange: bool = False
+) -> Model:
     """Load and trace the model at `path`: a file, or a folder that holds one.
 
-    `before` says how images are normalised for a model whose file does not.
+    `before` says how images are normalised for a model whose file does not. With `exchange`, a
+    network without locality is taken as well.
 
     Raises:
         NotLocal: if the network cannot be run in exact tiles.
         ModelError: if it cannot be loaded or run.
     """
-    return complete(open_model(path), before)
+    return complete(open_model(path), before, exchange=exchange)
 
 
 def open_model(path: Path) -> NetworkFile:

@@ -13,6 +13,7 @@ from exactile.geometry import Locality
 from exactile.locality import Analysis, NotLocal, Refusal, analyze
 from exactile.models.formats.fixed_size import explain_fixed_size
 from exactile.models.network_file import NetworkFile
+from exactile.models.whole_extent import without_locality
 from exactile.processing import Before, ZScore
 
 PLANES, VOLUMES = 2, 3
@@ -37,6 +38,9 @@ class Model:
     finishing: Finishing
     """From the network's output to labels and probabilities."""
     analysis: Analysis
+    """Of a network without locality, what stands for it (`whole_extent`)."""
+    refused: NotLocal | None = None
+    """Why the network has no locality and is only run by exchange; None where it has one."""
 
     @property
     def name(self) -> str:
@@ -59,8 +63,12 @@ class Model:
         return len(self.locality.axes)
 
 
-def complete(file: NetworkFile, before: tuple[Before, ...] | None = None) -> Model:
+def complete(
+    file: NetworkFile, before: tuple[Before, ...] | None = None, *, exchange: bool = False
+) -> Model:
     """Return the model in `file`, traced; `before` is the user's word on how images are normalised.
+
+    With `exchange`, a network without locality is taken as well, and `refused` says so.
 
     Raises:
         NotLocal: if the network cannot be run in exact tiles: also where its output cannot be
@@ -71,7 +79,7 @@ def complete(file: NetworkFile, before: tuple[Before, ...] | None = None) -> Mod
         raise ModelError(
             f"{file.name} says itself how its images are normalised; leave out --normalization"
         )
-    channels, analysis = _trace(file)
+    channels, analysis, refused = _trace(file, exchange)
     if not analysis.outputs:
         raise _refusal(file, "it returns no channels; export a network with an output")
     if analysis.unplaced:
@@ -98,6 +106,7 @@ def complete(file: NetworkFile, before: tuple[Before, ...] | None = None) -> Mod
             else Finishing(file.after)
         ),
         analysis=analysis,
+        refused=refused,
     )
 
 
@@ -106,20 +115,26 @@ def _refusal(file: NetworkFile, reason: str) -> NotLocal:
     return NotLocal((Refusal("the network", file.name, reason),))
 
 
-def _trace(file: NetworkFile) -> tuple[int, Analysis]:
-    """Return the number of channels and the analysis, trying the usual numbers where needed."""
+def _trace(file: NetworkFile, exchange: bool) -> tuple[int, Analysis, NotLocal | None]:
+    """Return the number of channels and the analysis, trying the usual numbers where needed.
+
+    With `exchange`, that of a network without locality is what stands for it; why comes with it.
+    """
     counts = USUAL_CHANNELS if file.channels is None else (file.channels,)
     sizes = (PLANES, VOLUMES) if file.dimensions is None else (file.dimensions,)
     failures = []
     for dimensions, channels in product(sizes, counts):
         try:
-            return channels, analyze(file.network, channels, dimensions)
+            return channels, analyze(file.network, channels, dimensions), None
         except ModelError as error:
             fixed = explain_fixed_size(file.network, channels, dimensions)
             if fixed is not None:
                 raise _refusal(file, f"{fixed}; export it again with dynamic sizes") from error
             if isinstance(error, NotLocal):
-                raise
+                if not exchange:
+                    raise
+                found = without_locality(file.network, channels, dimensions, error)
+                return channels, found, error
             failures.append(error)
     if len(failures) == 1:
         raise ModelError(f"{file.name}: {failures[0]}") from failures[0]

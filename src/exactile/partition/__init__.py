@@ -5,6 +5,7 @@ from __future__ import annotations
 from exactile.partition import (  # noqa: F401 - importing a family registers its rules
     convolution,
     normalization,
+    overloads,
     padding,
     pointwise,
     pooling,

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from functools import reduce
 from math import prod
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch._C._distributed_c10d import Store
 
 from exactile.partition.journal import Journal
@@ -27,6 +28,34 @@ from exactile.partition.loss import Witness
 from exactile.partition.refusal import PartitionError
 
 Result = TypeVar("Result")
+
+ORDERED_BYTES = 2**20
+"""Larger sums over ranks, which are those of gradients of wide layers, are left to the library,
+whose order depends on the number of ranks."""
+
+
+def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of a mesh.
+
+    Raises:
+        PartitionError: if it is none.
+    """
+    shape = tuple(shape)
+    if not shape or min(shape) < 1:
+        raise PartitionError(
+            f"mesh {shape}: give at least one axis, and at least 1 rank along each"
+        )
+    return shape
+
+
+def reduced(parts: Sequence[Tensor], operation: dist.ReduceOp.RedOpType) -> Tensor:
+    """Return the reduction of `parts`, one of each rank, from the first to the last."""
+    combine: dict[Any, Callable[[Tensor, Tensor], Tensor]] = {
+        dist.ReduceOp.SUM: lambda a, b: a + b,
+        dist.ReduceOp.MAX: lambda a, b: a.maximum(b),
+        dist.ReduceOp.MIN: lambda a, b: a.minimum(b),
+    }
+    return reduce(combine[operation], parts)
 
 
 class Mesh:
@@ -37,11 +66,7 @@ class Mesh:
     """
 
     def __init__(self, shape: Sequence[int], group: dist.ProcessGroup | None = None) -> None:
-        self.shape = tuple(shape)
-        if not self.shape or min(self.shape) < 1:
-            raise PartitionError(
-                f"mesh {self.shape}: give at least one axis, and at least 1 rank along each"
-            )
+        self.shape = check_shape(shape)
         if not dist.is_initialized():
             raise PartitionError(
                 "there is no process group; start the program with torchrun and call "
@@ -101,10 +126,21 @@ class Mesh:
     def all_reduce(
         self, tensor: Tensor, axes: Iterable[int], operation: dist.ReduceOp.RedOpType
     ) -> Tensor:
-        """Reduce `tensor` in place over the ranks along `axes`; all get the same bits."""
+        """Reduce `tensor` in place over the ranks along `axes`; all get the same bits.
+
+        Sums of up to `ORDERED_BYTES` are added in the order of ranks, whatever the library does.
+        """
         wanted = sorted(set(axes) & set(self.axes))
         groups = [self.group] if wanted == list(self.axes) else [self._lines[a] for a in wanted]
         for group in groups if wanted else []:
+            if tensor.is_floating_point() and tensor.nbytes <= ORDERED_BYTES:
+                parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size(group))]
+                self.waited(
+                    "a reduction",
+                    lambda group=group, parts=parts: dist.all_gather(parts, tensor, group=group),  # type: ignore[misc]
+                )
+                tensor.copy_(reduced(parts, operation))
+                continue
             self.waited(
                 "a reduction",
                 lambda group=group: dist.all_reduce(tensor, operation, group=group),  # type: ignore[misc]
@@ -119,6 +155,10 @@ class Mesh:
         made = [torch.empty_like(own) for _ in self.ranks]
         self.waited("a comparison of parts", lambda: dist.all_gather(made, own, group=self.group))
         return [tuple(t.tolist()) for t in made]
+
+    def own(self, module: nn.Module) -> nn.Module:
+        """Return `module` as this rank may use it."""
+        return module
 
     def swap(
         self, sends: Sequence[tuple[int, Tensor]], receives: Sequence[tuple[int, Tensor]]

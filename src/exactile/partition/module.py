@@ -79,7 +79,7 @@ class Partitioned:
     """A network whose inputs and outputs are this rank's parts."""
 
     def __init__(self, module: nn.Module, mesh: Mesh, axes: Sequence[int] | None = None) -> None:
-        self.module = module
+        self.module = mesh.own(module)
         self.mesh = mesh
         self.axes = axes
 

@@ -90,5 +90,8 @@ def pad(
         layout[dim] = target
         rest[2 * axis] = rest[2 * axis + 1] = 0
     if any(rest):
+        if not local.numel():
+            # Kernels refuse to mirror an empty part, of which nothing is mirrored.
+            mode, value = "constant", None
         local = F.pad(local, rest, mode, value)
     return wrap(local, layout, mesh)

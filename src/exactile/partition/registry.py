@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
+from torch._ops import OpOverload
 
 Rule = Callable[..., Any]
 Made = TypeVar("Made", bound=Rule)
@@ -41,3 +42,12 @@ def rule(*names: str, places: tuple[Any, ...] = PLACES) -> Callable[[Made], Made
         return made
 
     return register
+
+
+def rule_of(func: Any) -> tuple[Any, Rule | None]:
+    """Return `func`, or the Python function of which it is an overload, and the rule it has."""
+    if func in RULES or not isinstance(func, OpOverload):
+        return func, RULES.get(func)
+    name = func._schema.name.partition("::")[2]
+    found = [each for place in PLACES if (each := getattr(place, name, None)) in RULES]
+    return (found[0], RULES[found[0]]) if found else (func, None)

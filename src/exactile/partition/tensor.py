@@ -19,7 +19,7 @@ from exactile.geometry import Box, Interval
 from exactile.partition.layout import Layout, Split
 from exactile.partition.mesh import Mesh
 from exactile.partition.refusal import NotPartitioned, Refused
-from exactile.partition.registry import RULES
+from exactile.partition.registry import rule_of
 
 
 class SplitTensor(Tensor):
@@ -76,8 +76,8 @@ class SplitTensor(Tensor):
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
         mesh = _mesh(args, kwargs)
-        known = RULES.get(func)
-        name = resolve_name(func) or repr(func)
+        name = resolve_name(func) or str(func)
+        func, known = rule_of(func)
         before, mesh.journal.operator = mesh.journal.operator, name
         try:
             if known is None:
