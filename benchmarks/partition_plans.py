@@ -17,7 +17,7 @@ ranks     exchange: every voxel of every map is computed once, by one rank, so t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from math import ceil, prod
 
 from bench import table
@@ -90,36 +90,38 @@ def chosen(shape: tuple[int, ...], network: Network, budget: int) -> Choice | No
         return None
 
 
-def cells(choice: Choice | None) -> tuple[object, ...]:
-    """Return the cells of a plan: windows, window, computed voxels, memory."""
+def cells(choice: Choice | None) -> tuple[str, str]:
+    """Return the cells of a plan: its windows, and computed voxels for each of the output."""
     if choice is None:
-        return "none fits", "", "", ""
+        return "none fits", ""
     tiling = choice.tiling
-    return (
-        f"{tiling.count:,}",
-        " x ".join(map(str, tiling.window)),
-        f"{tiling.computed_ratio:.2f}",
-        format_size(choice.memory_bytes),
-    )
+    sides = " x ".join(map(str, tiling.window))
+    return f"{tiling.count:,} of {sides}", f"{tiling.computed_ratio:.2f}"
+
+
+def exchanged(shape: tuple[int, ...], network: Network, budget: int) -> tuple[str, str]:
+    """Return the cells of exchange: ranks with their memory, and computed voxels."""
+    extent = network.locality.pad(shape)
+    whole = network.cost.bytes(extent)
+    ranks = ceil(SHARE * whole / budget) if whole > budget else 1
+    share = format_size(round(whole * (SHARE / ranks if ranks > 1 else 1)))
+    ratio = f"{prod(extent) / prod(shape):.2f}"
+    return (f"{ranks}, of {share}" if ranks > 1 else f"1, whole, {share}"), ratio
 
 
 def main() -> None:
-    header = ("volume", "depth", "halo", "budget", "plan", "windows", "window")
+    header = ("volume", "depth", "halo", "budget", "windows", "ratio", "chosen", "ratio")
     rows: list[tuple[object, ...]] = []
     for side in SIDES:
         shape = (side, side, side)
         for network in map(Network.of_depth, DEPTHS):
             halo = network.locality.halo[0].low
-            whole = network.cost.bytes(network.locality.pad(shape))
             for budget in BUDGETS:
                 start = (f"{side}^3", network.depth, halo, format_size(budget))
-                rows.append((*start, "windows", *cells(windows_alone(shape, network, budget))))
-                rows.append((*start, "chosen", *cells(chosen(shape, network, budget))))
-                ranks = ceil(SHARE * whole / budget) if whole > budget else 1
-                ratio = prod(network.locality.pad(shape)) / prod(shape)
-                share = format_size(round(whole * (SHARE / ranks if ranks > 1 else 1)))
-                rows.append((*start, f"{ranks} ranks", "", "", f"{ratio:.2f}", f"{share} each"))
-    print(table((*header, "computed/output", "memory"), rows))
+                plans = (windows_alone, chosen)
+                tiled = (cells(find(shape, network, budget)) for find in plans)
+                rows.append((*start, *chain(*tiled, exchanged(shape, network, budget))))
+    print(table((*header, "ranks", "ratio"), rows))
 
 
 if __name__ == "__main__":
