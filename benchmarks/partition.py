@@ -4,9 +4,11 @@
     python benchmarks/partition.py [--side 128] [--width 8] [--window 112]
 
 The same network and the same volume, in memory, float32. Each tool runs in new processes, which
-share the machine's cores: one with all of them, or n ranks with an nth each, one thread at least.
-All take turns, `--rounds` times. Times are those of the pass alone, from when all ranks are ready,
-of the slowest rank; memory is what a process took beyond what it had before, of the largest rank.
+share the machine's cores: one with all of them, or n ranks with an nth each, one thread at least;
+or with `--threads` each. All take turns, `--rounds` times. Seconds are those of the pass alone,
+from when all ranks are ready, of the slowest rank. Core seconds are those that the pass had a core,
+of all threads and ranks together: other work on the machine changes them least, with --threads 1.
+Memory is what a process took beyond what it had before, of the largest rank.
 
 whole           one pass
 N ranks         `exactile.partition`, gloo; split along the first axes, as evenly as may be
@@ -111,6 +113,8 @@ class Taken:
     """What one process took, and what it made."""
 
     seconds: float
+    core_seconds: float
+    """Of all threads."""
     peak_mb: float
     logits: NDArray[np.float32]
     """Of the volume, or of the part that is the rank's."""
@@ -120,10 +124,11 @@ def measured(act: Callable[[], Tensor]) -> Taken:
     """Run `act` once after all ranks are ready."""
     made: list[Tensor] = []
     dist.barrier()
-    begun = time.perf_counter()
+    begun, spent = time.perf_counter(), time.process_time()
     with torch.inference_mode():
         peak = measure_peak(torch.device("cpu"), lambda: made.append(act()))
-    return Taken(time.perf_counter() - begun, (peak or 0) / 1e6, made[0][0].numpy())
+    seconds, core_seconds = time.perf_counter() - begun, time.process_time() - spent
+    return Taken(seconds, core_seconds, (peak or 0) / 1e6, made[0][0].numpy())
 
 
 def whole(work: Work) -> Taken:
@@ -182,18 +187,18 @@ def monai(work: Work, rims: bool) -> Taken:
     )
 
 
-def run(work: Work, tool: str) -> list[Taken]:
+def run(work: Work, tool: str, threads: int | None) -> list[Taken]:
     """Run one tool once, and return what its processes took."""
     name, _, what = tool.partition(" ")
     if what == "ranks":
-        return on_ranks(int(name), exchanged, work, MESHES[int(name)])
+        return on_ranks(int(name), exchanged, work, MESHES[int(name)], threads=threads)
     acts = {
-        "whole": partial(whole),
-        "tiling": partial(tiled),
+        "whole": whole,
+        "tiling": tiled,
         "monai-default": partial(monai, rims=False),
         "monai-rims": partial(monai, rims=True),
     }
-    return on_ranks(1, acts[tool], work)
+    return on_ranks(1, acts[tool], work, threads=threads)
 
 
 def joined(work: Work, tool: str, taken: Sequence[Taken]) -> NDArray[np.float32]:
@@ -210,18 +215,21 @@ def rows(work: Work, found: dict[str, list[list[Taken]]]) -> list[tuple[object, 
     """Return the table's rows, one for each tool; the first is the reference."""
     expected = joined(work, "whole", found["whole"][0])
     classes, scale = expected.argmax(0), float(np.abs(expected).max())
-    seconds = {t: [max(p.seconds for p in r) for r in runs] for t, runs in found.items()}
-    peaks = {t: [max(p.peak_mb for p in r) for r in runs] for t, runs in found.items()}
     made: list[tuple[object, ...]] = []
+
+    def cells(runs: list[list[Taken]], what: Callable[[list[Taken]], float], digits: int) -> Any:
+        values, first = [[what(r) for r in each] for each in (runs, found["whole"])]
+        ratio = mean(value / one for value, one in zip(values, first, strict=True))
+        return spread(values, digits), f"{ratio:.2f}"
+
     for tool, runs in found.items():
         logits = joined(work, tool, runs[0])
         made.append(
             (
                 tool,
-                spread(seconds[tool], 2),
-                f"{mean(s / w for s, w in zip(seconds[tool], seconds['whole'], strict=True)):.2f}",
-                spread(peaks[tool], 0),
-                f"{mean(p / w for p, w in zip(peaks[tool], peaks['whole'], strict=True)):.2f}",
+                *cells(runs, lambda ranks: max(r.seconds for r in ranks), 2),
+                *cells(runs, lambda ranks: sum(r.core_seconds for r in ranks), 2),
+                *cells(runs, lambda ranks: max(r.peak_mb for r in ranks), 0),
                 f"{int(np.count_nonzero(logits.argmax(0) != classes)):,}",
                 f"{float(np.abs(logits - expected).max()) / scale:.1e}",
             )
@@ -237,6 +245,7 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=112, help="its side; zone and halos together")
     parser.add_argument("--ranks", type=int, nargs="+", default=[2, 4], choices=MESHES)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--threads", type=int, help="of each process; else they share the cores")
     parser.add_argument(
         "--packages", type=Path, action="append", default=[], help="folder of the other tools"
     )
@@ -253,7 +262,9 @@ def main() -> None:
     )
     tools = ["whole", *(f"{n} ranks" for n in arguments.ranks)]
     tools += ["tiling", "monai-default", "monai-rims"]
-    found = in_turn({tool: partial(run, work, tool) for tool in tools}, arguments.rounds)
+    found = in_turn(
+        {tool: partial(run, work, tool, arguments.threads) for tool in tools}, arguments.rounds
+    )
     plan = work.plan
     print(f"{machine()}\n")
     print(
@@ -261,7 +272,7 @@ def main() -> None:
         f"{work.window}^3 for zones of {plan.zone[0]}^3, {plan.computed_ratio:.2f} computed voxels "
         f"for each; {prod((work.side,) * 3):,} voxels; {arguments.rounds} rounds.\n"
     )
-    header = ("tool", "seconds", "ratio", "peak MB of a process", "ratio")
+    header = ("tool", "seconds", "ratio", "core seconds", "ratio", "peak MB of a process", "ratio")
     print(table((*header, "label errors", "difference"), rows(work, found)))
 
 
