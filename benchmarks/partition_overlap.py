@@ -8,15 +8,17 @@ the part with them; and apart, which starts the exchange, convolves what needs n
 convolves the borders and joins the three. Times are the sums over all layers of a pass, of the
 slowest rank, the median of `--rounds`. The ranks share one machine: their messages take no network.
 One is imitated by holding each exchange back until so many milliseconds after its beginning, which
-costs no core; the same for all layers, whatever they send. `moved` is the exchange alone. The last
-column says for how many layers the two ways give other bits.
+costs no core; the same for all layers, whatever they send. `moved` is the exchange alone. Core
+milliseconds are those that a rank had a core, which other work on the machine changes least. The
+last column says for how many layers the two ways give other bits.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from statistics import median
 
 import torch
@@ -27,14 +29,12 @@ from gloo_ranks import on_ranks
 from torch import Tensor
 
 from exactile.allocation import prepare
+from exactile.fixed_order import FixedOrder
 from exactile.partition import Mesh
 
 DEPTH = 2
-DELAYS = (0, 1, 5, 20)
-"""Milliseconds from the beginning of an exchange to its end, at least."""
-RANKS = (2, 4)
-Found = dict[tuple[str, int], list[float]]
-"""Seconds of each round, by way and delay."""
+Found = dict[tuple[str, int], list[tuple[float, float]]]
+"""Seconds and core seconds of each round, by way and delay."""
 
 
 def layers(width: int) -> list[tuple[int, int, int]]:
@@ -91,7 +91,9 @@ def moved(part: Tensor, weight: Tensor, mesh: Mesh, delay: float) -> Tensor:
 WAYS = (together, apart, moved)
 
 
-def timed(side: int, width: int, rounds: int) -> tuple[Found, int]:
+def timed(
+    side: int, width: int, rounds: int, delays: Sequence[int], fixed: bool
+) -> tuple[Found, int]:
     """Be a rank: return the seconds of each round, and the layers whose bits differ."""
     prepare()
     mesh = Mesh((dist.get_world_size(),))
@@ -102,25 +104,27 @@ def timed(side: int, width: int, rounds: int) -> tuple[Found, int]:
     weights = [torch.randn(o, c, 3, 3, 3) for _, c, o in layers(width)]
     found: Found = {}
     differing = 0
-    with torch.inference_mode():
+    with torch.inference_mode(), FixedOrder() if fixed else nullcontext():
         for part, weight in zip(parts, weights, strict=True):
             both = (way(part, weight, mesh, 0.0) for way in (together, apart))
             differing += not torch.equal(*both)
         for _ in range(rounds):
-            for delay in DELAYS:
+            for delay in delays:
                 for way in WAYS:
                     dist.barrier()
-                    begun = time.perf_counter()
+                    begun, spent = time.perf_counter(), time.process_time()
                     for part, weight in zip(parts, weights, strict=True):
                         way(part, weight, mesh, delay / 1000)
-                    seconds = time.perf_counter() - begun
-                    found.setdefault((way.__name__, delay), []).append(seconds)
+                    taken = time.perf_counter() - begun, time.process_time() - spent
+                    found.setdefault((way.__name__, delay), []).append(taken)
     return found, differing
 
 
-def slowest(made: list[tuple[Found, int]], way: str, delay: int) -> list[float]:
-    """Return the seconds of the slowest rank in each round."""
-    return [max(each) for each in zip(*(found[way, delay] for found, _ in made), strict=True)]
+def slowest(made: list[tuple[Found, int]], way: str, delay: int) -> tuple[float, float]:
+    """Return the median of the rounds' milliseconds and core milliseconds, of the slowest rank."""
+    rounds = list(zip(*(found[way, delay] for found, _ in made), strict=True))
+    seconds, core_seconds = (median(max(r[i] for r in each) for each in rounds) for i in (0, 1))
+    return 1000 * seconds, 1000 * core_seconds
 
 
 def main() -> None:
@@ -128,23 +132,25 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=96)
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--fixed", action="store_true", help="under exactile.fixed_order")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[2, 4])
+    parser.add_argument("--delays", type=int, nargs="+", default=[0, 1, 5, 20], help="milliseconds")
     arguments = parser.parse_args()
     rows: list[tuple[object, ...]] = []
-    for ranks in RANKS:
-        made = on_ranks(ranks, timed, arguments.side, arguments.width, arguments.rounds)
-        differing = max(count for _, count in made)
-        for delay in DELAYS:
-            whole, split, alone = (
-                median(slowest(made, way, delay)) for way in ("together", "apart", "moved")
-            )
-            cells = [f"{1000 * seconds:.0f}" for seconds in (whole, split, alone)]
-            bits = f"{differing} of {len(layers(arguments.width))}"
-            rows.append((ranks, delay, *cells, f"{split / whole:.2f}", bits))
-    print(
-        f"{machine()}\n\n{arguments.side}^3, width {arguments.width}, depth {DEPTH}; ms a pass.\n"
-    )
-    header = ("ranks", "delay, ms", "as it is", "apart", "moved", "apart / as it is", "other bits")
-    print(table(header, rows))
+    for ranks in arguments.ranks:
+        sizes = (arguments.side, arguments.width, arguments.rounds)
+        options = (*sizes, arguments.delays, arguments.fixed)
+        made = on_ranks(ranks, timed, *options)
+        bits = f"{max(count for _, count in made)} of {len(layers(arguments.width))}"
+        for delay in arguments.delays:
+            whole, split, alone = (slowest(made, w, delay) for w in ("together", "apart", "moved"))
+            cells = [f"{each:.0f}" for each in (whole[0], split[0], alone[0], whole[1], split[1])]
+            ratios = (f"{split[i] / whole[i]:.2f}" for i in (0, 1))
+            rows.append((ranks, delay, *cells, *ratios, bits))
+    size = f"{arguments.side}^3, width {arguments.width}, depth {DEPTH}"
+    print(f"{machine()}\n\n{size}{', fixed order' * arguments.fixed}; ms for all layers.\n")
+    header = ["ranks", "delay", "as it is", "apart", "moved", "core, as it is", "core, apart"]
+    print(table([*header, "apart / as it is", "core", "other bits"], rows))
 
 
 if __name__ == "__main__":

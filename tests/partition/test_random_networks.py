@@ -117,7 +117,7 @@ def test_any_network_of_layers_and_branches_gives_values_and_gradients_of_one_pr
 
 
 @pytest.mark.slow
-@settings(max_examples=500, suppress_health_check=SUPPRESSED, derandomize=True)
+@settings(max_examples=300, suppress_health_check=SUPPRESSED, derandomize=True)
 @given(case=cases(MESHES))
 def test_many_random_networks_give_values_and_gradients_of_one_process(
     ranks: Ranks, case: Case
@@ -126,7 +126,7 @@ def test_many_random_networks_give_values_and_gradients_of_one_process(
 
 
 @pytest.mark.slow
-@settings(max_examples=150, suppress_health_check=SUPPRESSED, derandomize=True)
+@settings(max_examples=80, suppress_health_check=SUPPRESSED, derandomize=True)
 @given(case=cases(EIGHT))
 def test_many_random_networks_on_up_to_eight_ranks_give_those_of_one_process(
     eight_ranks: Ranks, case: Case
