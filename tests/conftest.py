@@ -147,3 +147,13 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     made = Ranks(4, tmp_path_factory.mktemp("ranks"))
     yield made
     made.stop()
+
+
+@pytest.fixture(scope="session")
+def eight_ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Eight of them, for slow tests."""
+    from partition_ranks import Ranks
+
+    made = Ranks(8, tmp_path_factory.mktemp("ranks"))
+    yield made
+    made.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -89,8 +90,14 @@ def whole_pass(case: Case) -> Outcome:
     return outcome(network, output, image, None)
 
 
+@cache
+def mesh_of(group: dist.ProcessGroup, shape: tuple[int, ...]) -> Mesh:
+    """Return a mesh that later cases use again: each new one starts groups, with threads."""
+    return Mesh(shape, group)
+
+
 def partitioned_pass(group: dist.ProcessGroup, case: Case) -> Outcome:
-    network, mesh = case.make(), Mesh(case.mesh, group)
+    network, mesh = case.make(), mesh_of(group, case.mesh)
     cut = (..., *parts_of(case.all_cuts(), mesh.coordinate))
     image = case.image()[cut].clone().requires_grad_(case.gradients)
     run = partition(network, mesh)

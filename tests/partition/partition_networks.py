@@ -45,6 +45,26 @@ class ResidualUNet(nn.Module):
         return self.classify(self.right(torch.cat([left, right], 1)))
 
 
+class ResidualUNet3d(nn.Module):
+    """A residual U-Net of volumes: instance norm, strides that differ by axis, dilation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv3d(1, 4, 3, padding=1, bias=False)
+        self.left = nn.InstanceNorm3d(4, affine=True)
+        self.down = nn.Conv3d(4, 6, 3, stride=(1, 2, 2), padding=1)
+        self.deep = nn.Conv3d(6, 6, 3, padding=2, dilation=2)
+        self.norm = nn.InstanceNorm3d(6)
+        self.up = nn.ConvTranspose3d(6, 4, (1, 2, 2), stride=(1, 2, 2))
+        self.classify = nn.Conv3d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        left = F.leaky_relu(self.left(self.stem(x)), 0.01)
+        down = self.down(left)
+        up = self.up(F.leaky_relu(down + self.norm(self.deep(down)), 0.01))
+        return self.classify(torch.cat([left, F.interpolate(up, left.shape[2:])], 1))
+
+
 class SqueezeExcitation(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -113,6 +133,31 @@ class Volume(nn.Module):
         return torch.stack([first, second.clamp(-1, 1)], 2).flatten(1, 2)
 
 
+class Joined(nn.Module):
+    """Branches from one input, of which the first says the extent, joined as `how` says."""
+
+    def __init__(self, how: str, *branches: nn.Module) -> None:
+        super().__init__()
+        self.how = how
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, *others = (branch(x) for branch in self.branches)
+        sized = [F.interpolate(y, first.shape[2:]) for y in others]
+        if self.how == "cat":
+            return torch.cat([first, *sized], 1)
+        for y in sized:
+            first = first + y if self.how == "add" else first * torch.sigmoid(y)
+        return first
+
+
+class Shortened(nn.Module):
+    """Leaves out positions at both ends of the last axis, and every second one between."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[..., 1:-1:2]
+
+
 class Chain(nn.Module):
     """Layers one after another, the first on one channel; `+` before a layer adds its input."""
 
@@ -127,11 +172,15 @@ class Chain(nn.Module):
             x = x + part(x) if layer.startswith("+") else part(x)
         return x
 
+    def __repr__(self) -> str:
+        return f"Chain{self.layers}"
+
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "unet": lambda: UNet(base_width=2, depth=2, convolutions=1),
     "unet3d": lambda: UNet3d(base_width=2, depth=2, convolutions=1),
     "residual": ResidualUNet,
+    "residual3d": ResidualUNet3d,
     "squeeze": SqueezeExcitation,
     "mixed": Mixed,
     "volume": Volume,

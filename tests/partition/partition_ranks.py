@@ -45,13 +45,20 @@ class Ranks:
     """A number of ranks; each `run` gives the results of all of them."""
 
     def __init__(self, world: int, folder: Path, seconds: float = TIMEOUT_SECONDS) -> None:
+        self.world, self.folder, self.seconds = world, folder, seconds
+        self.starts = 0
+        self.start()
+
+    def start(self) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["partition_ranks"])
+        self.starts += 1
+        store = str(self.folder / f"store{self.starts}")
         self.pipes = []
         self.processes = []
-        for rank in range(world):
+        for rank in range(self.world):
             ours, theirs = context.Pipe()
-            arguments = (rank, world, str(folder / "store"), seconds, theirs)
+            arguments = (rank, self.world, store, self.seconds, theirs)
             process = context.Process(target=serve, args=arguments, daemon=True)
             process.start()
             theirs.close()
@@ -80,6 +87,9 @@ class Ranks:
         made = self.errors(function, size, *arguments)
         failed = [result for result in made if isinstance(result, Exception)]
         if failed:
+            # What the others still wait for would reach the next case.
+            self.stop()
+            self.start()
             # The rank that broke says more than those that miss it.
             raise min(failed, key=lambda error: isinstance(error, LostRank))
         return made

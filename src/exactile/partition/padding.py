@@ -90,8 +90,6 @@ def pad(
         layout[dim] = target
         rest[2 * axis] = rest[2 * axis + 1] = 0
     if any(rest):
-        if not local.numel():
-            # Kernels refuse to mirror an empty part, of which nothing is mirrored.
-            mode, value = "constant", None
-        local = F.pad(local, rest, mode, value)
+        # An empty part has nothing to mirror, and PyTorch refuses to; it only gets longer.
+        local = F.pad(local, rest, mode, value) if local.numel() else F.pad(local, rest)
     return wrap(local, layout, mesh)
