@@ -139,6 +139,7 @@ def test_options_left_blank_are_absent(folder: Path) -> None:
         "normalization": None,
         "statistics": None,
         "outputType": "labels",
+        "strategy": "auto",
         "tileSize": "auto",
         "device": "auto",
         "precision": "float32",

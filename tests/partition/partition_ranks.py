@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -35,7 +36,7 @@ def serve(rank: int, world: int, store: str, seconds: float, pipe: Connection) -
         function, size, arguments = work
         try:
             pipe.send((None, function(groups[size], *arguments) if rank < size else None))
-        except Exception as error:  # noqa: BLE001 - handed to the test
+        except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - handed to the test
             error.add_note(traceback.format_exc())
             pipe.send((error, None))
     dist.destroy_process_group()

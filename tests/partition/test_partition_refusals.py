@@ -46,7 +46,7 @@ REFUSED = [
     ("torch.add(x, x, out=whole)", "torch.add", "writes into a given tensor"),
     ("whole.add_(x)", "torch.Tensor.add_", "split tensor into a whole one"),
     ("F.conv2d(x, torch.zeros(1, 2, 20, 1))", "conv2d", "larger than the whole volume"),
-    ("torch.ops.aten.relu.default(x)", "aten.relu.default", "no rule"),
+    ("torch.ops.aten.roll.default(x, [1], [2])", "aten.roll.default", "no rule"),
 ]
 
 
