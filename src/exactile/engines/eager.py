@@ -18,10 +18,13 @@ from exactile.devices import name_device
 from exactile.engine import DTYPES, EngineName, Precision
 from exactile.fixed_order import fixed_order
 
+LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""The layout of tensors of so many axes: of windows, and of the weights of convolutions."""
+
 
 @dataclass(frozen=True)
 class EagerEngine:
-    """A network that PyTorch runs in channels_last layout."""
+    """A network that PyTorch runs in channels_last layout, of planes or of volumes."""
 
     network: nn.Module
     """In evaluation mode, on `device`, with weights of `precision`."""
@@ -40,7 +43,7 @@ class EagerEngine:
         """Nothing: it is what others are compared with."""
 
     def logits(self, windows: NDArray[np.float32]) -> Tensor:
-        """Return the network's output (N, classes, Y, X) for `windows` (N, channels, Y, X)."""
+        """Return the network's output (N, classes, ...) for `windows` (N, channels, ...)."""
         with torch.inference_mode(), fixed_order(self.device):
             x = placed(windows, self.device, DTYPES[self.precision])
             try:
@@ -63,7 +66,7 @@ def placed(windows: NDArray[np.float32], device: torch.device, dtype: torch.dtyp
     x = torch.from_numpy(windows)
     if device.type == "cuda":
         x = x.pin_memory().to(device, non_blocking=True)
-    return x.to(dtype, memory_format=torch.channels_last, copy=device.type == "cpu")
+    return x.to(dtype, memory_format=LAYOUTS[x.ndim], copy=device.type == "cpu")
 
 
 def make_engine(network: nn.Module, device: torch.device, precision: Precision) -> EagerEngine:
@@ -77,5 +80,8 @@ def make_engine(network: nn.Module, device: torch.device, precision: Precision) 
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     own: nn.Module = deepcopy(network).to(device=device, dtype=DTYPES[precision])
-    own = own.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # A network of both kinds of weights keeps them as they are: `to` knows one layout for all.
+    kinds = {weight.ndim for weight in own.parameters() if weight.ndim in LAYOUTS}
+    if len(kinds) == 1:
+        own = own.to(memory_format=LAYOUTS[kinds.pop()])  # type: ignore[call-overload]
     return EagerEngine(own, device, precision)
