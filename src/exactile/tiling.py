@@ -46,7 +46,7 @@ WRITER_TILE = 1024
 STABLE_COARSEST_SIDE = 32
 """Float32 kernels were found bit-stable where the coarsest feature map has this many pixels a side,
 or as many in all in another shape: 2 x 32 pixels were not, 2 x 512 were. Of volumes, 7 x 7 x 7 were
-already, in U-Nets of three depths and widths."""
+already, in U-Nets of depth 1 and 2."""
 
 
 @dataclass(frozen=True, slots=True)
