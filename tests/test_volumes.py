@@ -33,9 +33,9 @@ from exactile.reference import whole_image_pass
 from exactile.tiling import Plan, axis_plans, plan
 
 NAME = "stack.ome.tif"
-ODD = (2, 1, 19, 61, 73)
-"""T, C, Z, Y, X: with windows of 24, several zones on each axis, the last ones cut off."""
-TILE = 24
+ODD = (2, 1, 45, 37, 51)
+"""T, C, Z, Y, X: with windows of 28, 3 x 3 x 4 zones of 16, the last ones cut off."""
+TILE = 28
 
 
 def randomized(network: nn.Module) -> nn.Module:
@@ -143,7 +143,8 @@ def test_volumes_get_the_bits_of_one_pass_over_all_planes(
     assert facts["plan"]["axes"] == ["Z", "Y", "X"]
     assert facts["bit_stability"]["equal"]
     assert facts["verification"]["different"] == 0
-    assert facts["plan"]["windows"] > 8
+    assert facts["plan"]["zone"] == [16, 16, 16]
+    assert facts["plan"]["windows"] == 36
 
 
 def test_each_time_point_has_its_own_statistics_and_labels(clean: Path, model: Path) -> None:
@@ -155,7 +156,7 @@ def test_each_time_point_has_its_own_statistics_and_labels(clean: Path, model: P
 def test_float_pixels_of_two_channels_in_ome_zarr_are_exact_too(tmp_path: Path) -> None:
     """Chunks span planes; the statistics are of blocks as they are decoded."""
     folder = write_volume_model(tmp_path / "model", channels=2)
-    pixels = noise_image((1, 2, 13, 45, 50), dtype=np.float32)
+    pixels = noise_image((1, 2, 33, 31, 35), dtype=np.float32)
     path, chunks = tmp_path / "in" / "stack.ome.zarr", (1, 1, 4, 32, 32)
     axes = [{"name": "t", "type": "time"}, {"name": "c", "type": "channel"}]
     axes += [{"name": name, "type": "space"} for name in "zyx"]
@@ -168,14 +169,14 @@ def test_float_pixels_of_two_channels_in_ome_zarr_are_exact_too(tmp_path: Path) 
     ended = run(tmp_path, folder, outputType="logits")
     assert ended.code == 0, ended.log
     found = zarr.open_group(tmp_path / "out" / path.name, mode="r")["0"][...]  # type: ignore[index]
-    with_blocks = expected(folder, pixels, "logits", (4, 45, 50))
+    with_blocks = expected(folder, pixels, "logits", (4, 31, 35))
     assert np.array_equal(found, with_blocks)
 
 
 def test_a_network_may_treat_z_otherwise_than_y_and_x(tmp_path: Path) -> None:
     torch.manual_seed(0)
     torch.jit.script(Anisotropic().eval()).save(tmp_path / "model.pt")
-    pixels = noise_image((1, 1, 21, 60, 50))
+    pixels = noise_image((1, 1, 40, 40, 33))
     write_image(tmp_path / "in" / NAME, pixels)
     options = {"normalization": "zscore", "outputType": "logits"}
     ended = run(tmp_path, tmp_path / "model.pt", **options)
@@ -185,7 +186,7 @@ def test_a_network_may_treat_z_otherwise_than_y_and_x(tmp_path: Path) -> None:
     loaded = load_model(tmp_path / "model.pt")
     engine = make_engine(loaded.network, torch.device("cpu"), "float32")
     assert np.array_equal(found[0], whole_image_pass(engine, loaded, pixels[0], "logits"))
-    assert certificate(tmp_path / "out")["plan"]["windows"] > 4
+    assert certificate(tmp_path / "out")["plan"]["zone"] == [26, 16, 16]
 
 
 @pytest.mark.parametrize("shape", [(1, 40, 50), (40, 1, 1), (2, 3, 70)])
@@ -207,7 +208,7 @@ def test_a_deeper_network_of_usual_width_is_exact(
     tmp_path: Path, precision: str, engine: str
 ) -> None:
     folder = write_volume_model(tmp_path / "model", depth=2, base_width=8, convolutions=2)
-    pixels = noise_image((1, 1, 61, 130, 117))
+    pixels = noise_image((1, 1, 100, 90, 70))
     write_image(tmp_path / "in" / NAME, pixels)
     options = {"outputType": "logits", "precision": precision, "engine": engine}
     assert run(tmp_path, folder, "whole", tileSize=136, **options).code == 0
@@ -229,7 +230,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
 ) -> None:
     first = (
         "import os, signal\nfrom exactile.forward import ForwardPass\n"
-        "begin, left = ForwardPass.start, [80]\n"
+        "begin, left = ForwardPass.start, [60]\n"
         "def count(self, *rest):\n"
         "    left[0] -= 1\n"
         "    if not left[0]: os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -254,7 +255,7 @@ def test_where_memory_runs_out_the_rest_is_done_in_smaller_windows(
 
     def scarce(self: ForwardPass, window: NDArray[np.float32], *rest: Any) -> Any:
         passes[0] += 1
-        if passes[0] > 7 and window.size > 6000:
+        if passes[0] > 7 and window.size > 16_000:
             raise MemoryError("no room")
         return begin(self, window, *rest)
 
@@ -315,7 +316,7 @@ def test_a_tile_without_room_for_a_zone_names_the_axis_that_needs_most(
     tmp_path: Path, clean: Path, model: Path
 ) -> None:
     ended = call(arguments(clean / "in", tmp_path / "out", model=model, tileSize=12))
-    assert ended.code == 2
+    assert ended.code == 1
     assert "use at least 14, or auto" in ended.errors[0]
 
 
@@ -385,7 +386,7 @@ def test_the_plan_of_a_volume_fits_the_memory_and_cuts_all_three_axes() -> None:
     assert chosen.memory_bytes <= 8 * 2**30
     assert chosen.tiling.count > 8
     assert chosen.stable
-    assert chosen.tiling.computed_ratio < 4
+    assert chosen.tiling.computed_ratio < 5
 
 
 def test_windows_are_chosen_within_the_memory(tmp_path: Path, clean: Path, model: Path) -> None:
@@ -403,26 +404,26 @@ def test_report_and_preview_show_the_middle_plane(clean: Path) -> None:
     assert [path.name for path in previews.iterdir()] == [f"{NAME}.png"]
     page = (clean / "out" / "exactile" / "report.html").read_text()
     plan_facts = certificate(clean / "out")["plan"]
-    layers = -(-19 // plan_facts["zone"][0])
-    assert f"Seen along Z: {layers} layers" in page
-    assert " \N{MULTIPLICATION SIGN} ".join(["73", "61", "19"]) in page
+    assert plan_facts["zone"][0] == 16
+    assert "Seen along Z: 3 layers" in page
+    assert " \N{MULTIPLICATION SIGN} ".join(["51", "37", "45"]) in page
 
 
 def test_inspect_plans_a_volume_by_its_sides_or_its_file(clean: Path, model: Path) -> None:
-    for size in (["--size", "19x61x73"], ["--image", str(clean / "in" / NAME)]):
+    for size in (["--size", "45x37x51"], ["--image", str(clean / "in" / NAME)]):
         ended = call(["inspect", "--model", str(model), "--json", *size])
         assert ended.code == 0, ended.log
         facts = json.loads(ended.out)
-        assert facts["plan"]["shape"] == [19, 61, 73]
+        assert facts["plan"]["shape"] == [45, 37, 51]
         assert facts["halo"] == [[6, 6]] * 3
-    page = call(["inspect", "--model", str(model), "--size", "19x61x73"])
+    page = call(["inspect", "--model", str(model), "--size", "45x37x51"])
     assert page.code == 0, page.log
     assert "locality Z" in page.out
-    assert "19 x 61 x 73 px" in page.out
+    assert "45 x 37 x 51 px" in page.out
 
 
 def test_zones_partition_a_volume() -> None:
-    tiling = plan((19, 61, 73), volume_locality(2, 6), TILE)
+    tiling = plan((45, 37, 51), volume_locality(2, 6), TILE)
     seen = np.zeros(tiling.extent, np.uint8)
     for tile in tiling.tiles():
         seen[tile.zone.slices] += 1
