@@ -43,14 +43,14 @@ from exactile.geometry import Box, Interval
 from exactile.images import Plane, open_source
 from exactile.job import make_job
 from exactile.normalization import fit
-from exactile.pipeline import NormalizedPlane
+from exactile.pipeline import Normalized
 from exactile.settings import SegmentSettings
 
 
 class BarePasses:
     """Forward passes alone, over windows as the run has them."""
 
-    def __init__(self, engine: Engine, image: NormalizedPlane, run: Run) -> None:
+    def __init__(self, engine: Engine, image: Normalized, run: Run) -> None:
         self.engine = engine
         self.image = image
         self.boxes = boxes(image.source.shape, run.plan["window"], run.plan["zone"])
@@ -88,7 +88,7 @@ def measure(
     job = make_job(settings)
     with open_source(images / SLIDE_NAME) as source:
         steps = fit(job.model.before, source, Plane(0, 0), (0,))
-        image = NormalizedPlane(source, Plane(0, 0), (0,), steps)
+        image = Normalized(source, Plane(0, 0), (0,), steps)
         engine = next(engine for engine in job.engines if engine.name == first.engine)
         passes = BarePasses(engine, image, first)
         passes.make(2)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from exactile.engines.eager import EagerEngine
 from exactile.geometry import Box
-from exactile.pipeline import NormalizedPlane
+from exactile.pipeline import Normalized
 
 NAME = "image.ome.tif"
 SHAPE = (2300, 1900)
@@ -114,14 +114,14 @@ def test_windows_that_cannot_be_read_for_want_of_memory_shrink_too(
     folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run(folder, model, "undisturbed").code == 0
-    read = NormalizedPlane.read
+    read = Normalized.read
 
-    def read_small(self: NormalizedPlane, window: Box) -> NDArray[np.float32]:
+    def read_small(self: Normalized, window: Box) -> NDArray[np.float32]:
         if window.size > 700**2 and window.start != (0, 0):
             raise MemoryError("no room for the window")
         return read(self, window)
 
-    monkeypatch.setattr(NormalizedPlane, "read", read_small)
+    monkeypatch.setattr(Normalized, "read", read_small)
     ended = run(folder, model, "scarce")
     assert ended.code == 0, ended.log
     assert "no room for the window" in ended.log

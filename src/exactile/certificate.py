@@ -88,7 +88,7 @@ class InputRecord:
     channels: tuple[int, ...]
     """The channels that the network got."""
     normalization: dict[str, tuple[StepRecord, ...]]
-    """The steps of the normalisation with the numbers of the whole image, by plane."""
+    """The steps of the normalisation with the numbers of the whole image, by plane or volume."""
 
 
 @dataclass(frozen=True)
@@ -117,14 +117,16 @@ class ModelRecord:
 
 @dataclass(frozen=True)
 class PlanRecord:
-    """How the image was split."""
+    """How each plane, or each volume, was split."""
 
+    axes: tuple[str, ...]
+    """Names of the spatial axes, in the order of all numbers here and of the locality's axes."""
     window: tuple[int, ...]
     zone: tuple[int, ...]
     extent: tuple[int, ...]
     """The padded size that the network sees."""
     windows: int
-    """Forward passes over each plane."""
+    """Forward passes over each plane or volume."""
     output_shape: tuple[int, ...]
     """The size of the output; position p lies at pixel crop.low + p / scale of the image."""
     computed_ratio: float
@@ -132,7 +134,7 @@ class PlanRecord:
     windows_before: tuple[tuple[int, ...], ...]
     """Larger windows that some of the zones were run in, until memory ran out."""
     zones_run: int
-    """Zones, over all planes, that this run made."""
+    """Zones, over all planes or volumes, that this run made."""
     zones_resumed: int
     """Zones that an earlier run had stored, which this run went on from."""
     strategy: str = "tile"

@@ -1,9 +1,9 @@
 """The choice of the plan: the fewest computed pixels that the memory allows.
 
-Windows are rectangles, all of one shape. On each axis a zone is a number of writer tiles, a part of
-one, or the whole axis, which needs no halo: a strip over the full width has halos above and below
-only, and one window over the whole image has none. Of all pairs the fastest is taken that fits the
-budget, with what the run holds beside it.
+Windows are rectangles or cuboids, all of one shape. On each axis a zone is a number of writer
+tiles, a part of one, or the whole axis, which needs no halo: a strip over the full width has halos
+above and below only, and one window over the whole image has none. Of all combinations the fastest
+is taken that fits the budget, with what the run holds beside it.
 
 The ranking is arithmetic on whole numbers, never a clock: the same image, network and budget have
 the same windows. It counts what the check of bit-stability computes before the first zone, and what
@@ -22,7 +22,7 @@ from exactile.errors import PlanError
 from exactile.geometry import Box, Locality
 from exactile.memory.cost import PassCost
 from exactile.memory.size import format_size
-from exactile.tiling import STABLE_COARSEST_SIDE, Plan, axis_plans, require_output
+from exactile.tiling import STABLE_COARSEST_SIDE, Plan, axis_plans, require_output, writer_tiles
 from exactile.verification import MARGIN
 
 Buffers = Callable[[tuple[int, ...], tuple[int, ...]], int]
@@ -50,13 +50,13 @@ class Choice:
     memory_bytes: int
     """At most, beyond what the process had before: passes, and what is held beside them."""
     seconds: float | None
-    """All passes over one plane together; None where nothing was measured."""
+    """All passes over one plane or volume together; None where nothing was measured."""
     stable: bool
     """The window is one whose bits are expected not to depend on its size."""
     checked_pixels: int
     """Pixels of the two windows that the check of bit-stability runs beforehand."""
     passes: int
-    """Forward passes over a plane, or over the part of one that is made."""
+    """Forward passes over a plane or a volume, or over the part of one that is made."""
 
     def sentence(self) -> str:
         """Return the choice in words."""
@@ -95,7 +95,12 @@ def choose_plan(
     plans = [
         Plan(shape, axes)
         for axes in product(
-            *(axis_plans(side, axis) for side, axis in zip(shape, locality.axes, strict=True))
+            *(
+                axis_plans(side, axis, unit)
+                for side, axis, unit in zip(
+                    shape, locality.axes, writer_tiles(len(shape)), strict=True
+                )
+            )
         )
     ]
     # A pass alone is quickly judged, and most plans for large images are too large by far.
@@ -133,7 +138,7 @@ def weigh(
         tiling,
         passes + buffers(tiling.window, tiling.zone),
         None if seconds is None else count * seconds,
-        tiling.count == 1 or tiling.coarsest >= STABLE_COARSEST_SIDE ** len(tiling.axes),
+        tiling.count == 1 or tiling.coarsest >= STABLE_COARSEST_SIDE**2,
         sum(prod(tiling.window) + prod(other) for other in checked),
         count,
     )

@@ -77,7 +77,7 @@ class Engine(Protocol):
         """What the comparison with eager PyTorch showed; None where this is eager PyTorch."""
 
     def logits(self, windows: NDArray[np.float32]) -> Tensor:
-        """Return the network's output (N, classes, Y, X) for `windows` (N, channels, Y, X).
+        """Return the network's output (N, classes, ...) for `windows` (N, channels, ...).
 
         It is float32, contiguous, on the device, and the caller's own.
 

@@ -1,6 +1,6 @@
-"""One plane through the network by exchange: each part is read, run, finished and written.
+"""A plane or a volume through the network by exchange: each part is read, run and written.
 
-Contract: the result is that of one pass over the whole padded plane, cropped. Memory holds a few
+Contract: the result is that of one pass over the whole padded image, cropped. Memory holds a few
 parts' feature maps, within the budget; the others rest beside the image that is being written, in a
 file without a name that goes with the process, or, of a GPU, in the host's memory.
 """
@@ -21,12 +21,12 @@ from exactile.geometry import Box
 from exactile.images.sink import Sink
 from exactile.partition.outofcore import Parts, Traffic, run_in_parts
 from exactile.partition.shelf import FileShelf, HostShelf, Shelf
-from exactile.pipeline import NetworkError, NormalizedPlane
+from exactile.pipeline import NetworkError, Normalized
 from exactile.shortage import is_shortage
 
 
-def exchange_plane(
-    image: NormalizedPlane,
+def exchange_whole(
+    image: Normalized,
     parts: Parts,
     kept: Box,
     engine: Engine,
@@ -37,7 +37,7 @@ def exchange_plane(
     budget: int,
     folder: Path,
 ) -> Traffic:
-    """Write what the network makes of the plane, as far as it is in `kept`, to `sink`.
+    """Write what the network makes of the plane or volume, as far as it is in `kept`, to `sink`.
 
     `advance` is told how many pixels were written. Feature maps rest in `folder`.
 
@@ -56,7 +56,7 @@ def exchange_plane(
         if not zone.size:
             return
         output = values[0].to(torch.float32)[zone.relative_to(box).slices].contiguous()
-        sink.write(image.plane, zone, finish(output, output_type, finishing))
+        sink.write(image.whole, zone, finish(output, output_type, finishing))
         advance(zone.size)
 
     shelf: Shelf = FileShelf(folder) if engine.device.type == "cpu" else HostShelf()

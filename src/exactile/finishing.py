@@ -19,7 +19,7 @@ from exactile.processing import After, Sigmoid, Softmax
 OutputType = Literal["labels", "probabilities", "logits"]
 
 Arriving = Callable[[], NDArray[Any]]
-"""Gives what is written for a zone (C, Y, X), once the device and main memory have done the rest;
+"""Gives what is written for a zone (C, ...), once the device and main memory have done the rest;
 to be called once, by any thread."""
 
 MOST_SMALL_CLASSES = 256

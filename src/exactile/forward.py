@@ -22,7 +22,7 @@ class ForwardPass:
     finishing: Finishing
 
     def start(self, window: NDArray[np.float32], crop: Box) -> Arriving:
-        """Run `window` (C, Y, X); what is returned gives the part `crop` of its output when called.
+        """Run `window` (C, ...); what is returned gives the part `crop` of its output when called.
 
         A GPU may still be computing when this returns, so that the next window can be handed over
         meanwhile; want of memory is raised here.
@@ -34,7 +34,7 @@ class ForwardPass:
         return begin_to_finish(output[crop.slices], self.output_type, self.finishing)
 
     def __call__(self, window: NDArray[np.float32], crop: Box) -> NDArray[Any]:
-        """Return what is written (C, Y, X) for the part `crop` of the output of `window` (C, Y, X).
+        """Return what is written (C, ...) for the part `crop` of the output of `window` (C, ...).
 
         Raises:
             RuntimeError, MemoryError: if the network cannot be run on such a window.

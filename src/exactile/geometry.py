@@ -19,6 +19,12 @@ from fractions import Fraction
 from math import ceil, prod
 from types import EllipsisType
 
+PLANES, VOLUMES = 2, 3
+"""Spatial axes of a plane, and of a volume."""
+
+AXES = ("Z", "Y", "X")
+"""Names of the spatial axes in array order; planes have the last two."""
+
 
 def floor_to(value: int, step: int) -> int:
     """Return the largest multiple of `step` that is not above `value`."""
@@ -143,6 +149,16 @@ class Box:
     def relative_to(self, origin: Box) -> Box:
         """Return the same pixels in the coordinates of an array that starts where `origin` does."""
         return self.shift(tuple(-s for s in origin.start))
+
+    @property
+    def place(self) -> str:
+        """Where the box lies, for people.
+
+        >>> Box.of_shape((7, 8)).place
+        'y 0 to 7, x 0 to 8'
+        """
+        named = zip(AXES[-len(self.axes) :], self.axes, strict=True)
+        return ", ".join(f"{name.lower()} {axis.start} to {axis.stop}" for name, axis in named)
 
     @property
     def slices(self) -> tuple[EllipsisType | slice, ...]:

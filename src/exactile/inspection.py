@@ -14,6 +14,7 @@ from exactile.choice import Choice, choose_plan
 from exactile.engines.choose import choose_engine
 from exactile.errors import ModelError, SettingsError
 from exactile.finishing import label_dtype
+from exactile.geometry import PLANES
 from exactile.images import open_source
 from exactile.images.source import DEFAULT_CACHE_BYTES
 from exactile.locality import NotLocal, Refusal
@@ -25,7 +26,7 @@ from exactile.memory.buffers import Buffers
 from exactile.memory.cost import PassCost, estimate_cost, measure_cost
 from exactile.memory.size import parse_size_in_bytes
 from exactile.models.loading import open_model
-from exactile.models.model import PLANES, Model, complete
+from exactile.models.model import Model, complete
 from exactile.models.network_file import NetworkFile
 from exactile.tiling import WRITER_TILE
 
@@ -56,6 +57,7 @@ class Asked:
             itemsize=label_dtype(outputs).itemsize,
             decoded=DEFAULT_CACHE_BYTES,
             across=-(-self.shape[-1] // WRITER_TILE),
+            plane=(self.shape[-2], self.shape[-1]),
         )
         return choose_plan(self.shape, model.locality, cost, self.budget.bytes, buffers)
 
@@ -134,16 +136,19 @@ def plain(number: Fraction) -> int | float:
 
 
 def inspect_model(
-    path: Path, shape: tuple[int, ...] | None, memory: Literal["auto"] | int = "auto"
+    path: Path, image: Path | tuple[int, ...] | None, memory: Literal["auto"] | int = "auto"
 ) -> Inspection:
-    """Trace the model at `path`, and plan an image of `shape` pixels, in array order, if given.
+    """Trace the model at `path`, and plan an `image`, which a file or its sides are given for.
 
-    The plan may take `memory` bytes, or most of what this machine has left. Nothing is run.
+    Sides are pixels in array order. Of a file only its size is read, a volume's for a network that
+    takes volumes. The plan may take `memory` bytes, or most of what this machine has left. Nothing
+    is run.
 
     Raises:
         ModelError: if there is no model, or it cannot be run at all.
         PlanError: if there is no plan for such an image, or none that takes so little memory.
         SettingsError: if the image has another number of axes than the network takes.
+        ImageError: if the file cannot be opened.
     """
     file = open_model(path)
     parameters = sum(tensor.numel() for tensor in file.network.parameters())
@@ -156,8 +161,9 @@ def inspect_model(
     except ModelError:
         # It is a figure to compare with, which some traced networks do not let be computed.
         formula = ()
-    if shape is None:
+    if image is None:
         return Inspection(file, parameters, model, (), formula)
+    shape = image_shape(image, model.dimensions) if isinstance(image, Path) else image
     if len(shape) != model.dimensions:
         raise SettingsError(
             f"{file.name} takes images of {model.dimensions} axes, but the size given has "
@@ -183,14 +189,14 @@ class Trial:
 def try_out(model: Model, asked: Asked | None = None) -> Trial:
     """Run the network on noise: prove its locality by poison, and estimate its receptive field.
 
-    With a plane that a plan was `asked` for, measure what passes take in float32 on the CPU, on the
-    engine that a run takes there by itself, and plan again.
+    With an image that a plan was `asked` for, measure what passes take in float32 on the CPU, on
+    the engine that a run takes there by itself, and plan again.
 
     Raises:
         PlanError: if there is no plan that takes as little memory as it may.
     """
     trial = _prove_and_draw(model)
-    if asked is None or model.dimensions != PLANES:
+    if asked is None:
         return trial
     engine = choose_engine(
         "auto", model.network, torch.device("cpu"), "float32", model.analysis, model.channels
@@ -212,10 +218,10 @@ def _prove_and_draw(model: Model) -> Trial:
     return Trial(proof, field, "")
 
 
-def image_shape(path: Path) -> tuple[int, ...]:
-    """Return the size (Y, X) of the image at `path`; no pixel is read."""
+def image_shape(path: Path, dimensions: int) -> tuple[int, ...]:
+    """Return the size (Y, X), or (Z, Y, X), of the image at `path`; no pixel is read."""
     with open_source(path) as source:
-        return source.shape
+        return source.shape_of(dimensions)
 
 
 def parse_memory(text: str) -> Literal["auto"] | int:

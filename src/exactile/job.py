@@ -17,17 +17,18 @@ from exactile.engines.eager import make_engine
 from exactile.errors import ModelError, PlanError, SettingsError
 from exactile.exchangeable import check_strategy
 from exactile.fixed_order import fixed_order
+from exactile.geometry import VOLUMES
 from exactile.locality import confirm
 from exactile.locality.poison import prove
 from exactile.memory.available import Available, memory_budget
 from exactile.memory.cost import PassCost, estimate_cost, measure_cost
 from exactile.memory.step import step_bytes
 from exactile.models.loading import load_model
-from exactile.models.model import PLANES, Model
+from exactile.models.model import Model
 from exactile.normalization import describe
 from exactile.settings import SegmentSettings
 from exactile.statistics.folder import StatisticsFolder
-from exactile.tiling import Plan, least_tile
+from exactile.tiling import Plan, least_tile, least_window
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,10 @@ of an image that is 20,000 pixels wide."""
 
 NOT_PROVEN = ProofRecord({}, (), 0)
 """What is said of the locality of a network that is run by exchange, which rests on none."""
+
+VOLUME_CACHE_SHARE, MOST_VOLUME_CACHE_BYTES = 8, 2**31
+"""The same for volumes: a window reaches into the chunks of each of its planes, and those are more
+than it has pixels where chunks are larger than windows."""
 
 MOST_ROUNDING = 1e-2
 """Larger differences, relative to the standard deviation of the output, have another cause."""
@@ -84,7 +89,13 @@ class Job:
     @property
     def cache_bytes(self) -> int:
         """Return how much of the memory is for decoded chunks of the input."""
-        return min(max(self.budget.bytes // CACHE_SHARE, LEAST_CACHE_BYTES), MOST_CACHE_BYTES)
+        volumes = self.model.dimensions == VOLUMES
+        share, most = (
+            (VOLUME_CACHE_SHARE, MOST_VOLUME_CACHE_BYTES)
+            if volumes
+            else (CACHE_SHARE, MOST_CACHE_BYTES)
+        )
+        return min(max(self.budget.bytes // share, LEAST_CACHE_BYTES), most)
 
     def describe_engines(self) -> str:
         """Return what may run the windows; which does follows from the image's size."""
@@ -149,18 +160,16 @@ def make_job(settings: SegmentSettings) -> Job:
     """Load the model, choose device and engine, and prove the locality on the weights.
 
     Raises:
-        ModelError: if the model cannot be loaded, has no locality, or is not for planes.
-        SettingsError: if the device, the engine or the folder of statistics is not there.
+        ModelError: if the model cannot be loaded, or has no locality.
+        SettingsError: if the device, the engine or the folder of statistics is not there, or if
+            something is asked for that is not done with volumes.
         PlanError: if the tile size leaves no zone.
     """
     device = choose_device(settings.device)
     statistics = StatisticsFolder.given(settings.statistics) if settings.statistics else None
     model = load_model(settings.model, settings.normalization, exchange=True)
-    if model.dimensions != PLANES:
-        raise ModelError(
-            f"{settings.model}: {model.name} takes volumes of {model.dimensions} axes; only "
-            "planes are segmented: use a network for planes, which takes a stack plane by plane"
-        )
+    if model.dimensions == VOLUMES:
+        _check_volumes(settings, model)
     check_strategy(model, settings.strategy)
     _warn_of_assumptions(model)
     eager = make_engine(model.network, device, settings.precision)
@@ -199,14 +208,29 @@ def make_job(settings: SegmentSettings) -> Job:
     return Job(settings, model, proof, (engine, *alternatives), budget, statistics)
 
 
+def _check_volumes(settings: SegmentSettings, model: Model) -> None:
+    if settings.shard is not None:
+        raise SettingsError(
+            f"--shard {settings.shard}: the work is split into rows of single planes, and "
+            f"{model.name} takes volumes: leave --shard (and JOB_COMPLETION_INDEX, RANK) out, and "
+            "give each worker images of its own by --filePattern"
+        )
+    if settings.stitching_vector is not None:
+        raise SettingsError(
+            f"--stitchingVector: places planes beside each other, and {model.name} takes volumes: "
+            "assemble the mosaic before, or use a network for planes"
+        )
+
+
 def _check_tile(settings: SegmentSettings, model: Model) -> None:
     least = least_tile(model.locality)
     if settings.tile_size != "auto" and settings.tile_size < least:
-        halo = model.locality.halo[0]
+        axis = max(model.locality.axes, key=least_window)
+        halo = axis.halo
         raise PlanError(
             f"--tileSize {settings.tile_size} is too small for {model.name}: its halo is "
             f"{halo.low} and {halo.high} px on the two sides, on a grid of F = "
-            f"{model.locality.alignment[0]} px; use at least {least}, or auto"
+            f"{axis.alignment} px; use at least {least}, or auto"
         )
 
 

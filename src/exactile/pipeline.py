@@ -1,4 +1,4 @@
-"""One plane through the network: read a window, run it, keep its zone, write it.
+"""One plane or volume through the network: read a window, run it, keep its zone, write it.
 
 The three stages overlap, each at most `DEPTH` zones ahead of the next:
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from exactile.finishing import Arriving
 from exactile.forward import ForwardPass
 from exactile.geometry import Box, Interval
 from exactile.images.sink import Sink
-from exactile.images.source import Plane, Source
+from exactile.images.source import Source, Whole
 from exactile.normalization import normalize
 from exactile.overlap import ahead, behind
 from exactile.padding import reflect
@@ -38,23 +39,25 @@ class NetworkError(ExactileError):
 
 
 @dataclass(frozen=True)
-class NormalizedPlane:
-    """A plane as the network sees it: normalised as a whole, padded at the end."""
+class Normalized:
+    """A plane or a volume as the network sees it: normalised as a whole, padded at the end."""
 
     source: Source
-    plane: Plane
+    whole: Whole
     channels: tuple[int, ...]
     steps: tuple[Pointwise, ...]
-    """The normalisation, with the numbers that were measured on this plane."""
+    """The normalisation, with the numbers that were measured on this whole."""
 
     def read(self, window: Box) -> NDArray[np.float32]:
-        """Return the pixels (C, Y, X) of `window`, which may reach beyond the image's end."""
-        indices = [reflect(a, n) for a, n in zip(window.axes, self.source.shape, strict=True)]
+        """Return the pixels (C, ...) of `window`, which may reach beyond the image's end."""
+        shape = self.source.shape_of(len(window.axes))
+        indices = [reflect(a, n) for a, n in zip(window.axes, shape, strict=True)]
         needed = Box(tuple(Interval(int(i.min()), int(i.max()) + 1) for i in indices))
-        pixels = self.source.read(self.plane, self.channels, needed)
+        pixels = self.source.read(self.whole, self.channels, needed)
         if needed != window:
-            y, x = (i - start for i, start in zip(indices, needed.start, strict=True))
-            pixels = pixels[:, y[:, None], x[None, :]]
+            inside = (i - start for i, start in zip(indices, needed.start, strict=True))
+            place: tuple[Any, ...] = (slice(None), *np.ix_(*inside))
+            pixels = pixels[place]
         return normalize(pixels, self.steps)
 
 
@@ -64,7 +67,7 @@ class Work:
 
     tile: Tile
     pixels: NDArray[np.float32]
-    """The window (C, Y, X)."""
+    """The window (C, ...)."""
     again: Work | None = None
     """The same zone in a larger window, where it is verified."""
 
@@ -88,8 +91,8 @@ class Shortage:
     reason: str
 
 
-def segment_plane(
-    image: NormalizedPlane,
+def segment_whole(
+    image: Normalized,
     tiling: Plan,
     zones: Iterable[Box],
     kept: Box,
@@ -116,7 +119,7 @@ def segment_plane(
         tile, pixels = running.work.tile, running.result()
         if running.again is not None:
             verifier.compare(image.source.path, tile, pixels, running.again())
-        sink.write(image.plane, tile.zone, pixels)
+        sink.write(image.whole, tile.zone, pixels)
         advance(tile.zone.size)
 
     with (
@@ -130,15 +133,13 @@ def segment_plane(
             except (RuntimeError, MemoryError) as error:
                 if is_shortage(error):
                     return Shortage([tile.zone for tile in tiles[index:]], str(error))
-                where = zone_name(tile.zone)
+                where = f"zone {tile.zone.place}"
                 raise network_failed(image.source.path, where, tiling, error) from error
             writer.put(running)
     return None
 
 
-def read_windows(
-    image: NormalizedPlane, tiles: Iterable[Tile], verifier: Verifier
-) -> Iterator[Work]:
+def read_windows(image: Normalized, tiles: Iterable[Tile], verifier: Verifier) -> Iterator[Work]:
     """Yield the passes with their pixels."""
     for tile in tiles:
         try:
@@ -146,7 +147,7 @@ def read_windows(
             again = None if larger is None else Work(larger, image.read(larger.window))
             yield Work(tile, image.read(tile.window), again)
         except ImageError as error:
-            raise ImageError(f"{error} (needed for {zone_name(tile.zone)})") from error
+            raise ImageError(f"{error} (needed for zone {tile.zone.place})") from error
 
 
 def run_window(run: ForwardPass, work: Work) -> Running:
@@ -163,9 +164,3 @@ def network_failed(path: Path, where: str, tiling: Plan, error: Exception) -> Ne
         f"{path}: the network failed at {where} with a window of {window}: {error}; if memory is "
         "short, use a smaller --tileSize or --memory"
     )
-
-
-def zone_name(zone: Box) -> str:
-    """Return the place of `zone` in the output, for people."""
-    (y, x) = zone.axes[-2:]
-    return f"zone y {y.start} to {y.stop}, x {x.start} to {x.stop}"

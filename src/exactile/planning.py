@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from math import prod
 from typing import Any
 
 from exactile.choice import Choice, choose_plan, weigh
@@ -22,7 +23,7 @@ from exactile.memory.buffers import Buffers
 from exactile.memory.cost import PassCost
 from exactile.memory.size import format_size
 from exactile.shortage import smaller
-from exactile.tiling import WRITER_TILE, AxisPlan, Plan, plan
+from exactile.tiling import WRITER_TILE, AxisPlan, Plan, plan, writer_tiles
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,8 @@ def plan_image(
         if "window" in noted:
             return _as_noted(job, engine, source, channels, noted)
         if job.settings.tile_size != "auto":
-            return plan(source.shape, job.model.locality, job.settings.tile_size)
+            shape = source.shape_of(job.model.dimensions)
+            return plan(shape, job.model.locality, job.settings.tile_size)
         choice = _choose(job, engine, source, channels, part)
     except PlanError as error:
         raise PlanError(f"{source.path}: {error}") from error
@@ -62,12 +64,14 @@ def _as_noted(
     job: Job, engine: Engine, source: Source, channels: int, noted: Mapping[str, Any]
 ) -> Plan:
     """Return the plan that was noted, with smaller zones where the memory asks for them."""
-    sides = zip(source.shape, job.model.locality.axes, noted["window"], noted["zone"], strict=True)
+    shape = source.shape_of(job.model.dimensions)
+    axes, units = job.model.locality.axes, writer_tiles(len(shape))
+    sides = zip(shape, axes, noted["window"], noted["zone"], units, strict=True)
     tiling = Plan(
-        source.shape,
+        shape,
         tuple(
-            AxisPlan(axis.pad(side), window, zone, axis.kept_length(side), axis)
-            for side, axis, window, zone in sides
+            AxisPlan(axis.pad(side), window, zone, axis.kept_length(side), axis, unit)
+            for side, axis, window, zone, unit in sides
         ),
     )
     if job.settings.tile_size == "auto":
@@ -105,12 +109,13 @@ def _within_budget(job: Job, engine: Engine, source: Source, channels: int, tili
 
 def _choose(job: Job, engine: Engine, source: Source, channels: int, part: Box | None) -> Choice:
     settings, model = job.settings, job.model
+    shape = source.shape_of(model.dimensions)
     buffers, verified = _buffers(job, engine, source, channels), settings.verify > 0
-    if source.shape[0] * source.shape[1] <= SMALL_PIXELS:
+    if prod(shape) <= SMALL_PIXELS:
         # What the cautious estimate does not fit, the measured cost may.
         with suppress(PlanError):
             choice = choose_plan(
-                source.shape,
+                shape,
                 model.locality,
                 job.estimate(engine),
                 job.budget.bytes,
@@ -121,7 +126,7 @@ def _choose(job: Job, engine: Engine, source: Source, channels: int, part: Box |
                 return choice
     cost = job.cost(engine)
     return choose_plan(
-        source.shape,
+        shape,
         model.locality,
         cost,
         job.budget.bytes,
@@ -144,6 +149,7 @@ def _buffers(job: Job, engine: Engine, source: Source, channels: int) -> Callabl
         itemsize=label_dtype(classes).itemsize if labels else 4,
         decoded=source.decoded_bytes,
         across=-(-source.shape[1] // WRITER_TILE),
+        plane=source.shape,
     )
 
 

@@ -80,6 +80,7 @@ def prepare(
         why = "an earlier run did"
     if why:
         return by_exchange(job, source, why, budget)
+    shape = source.shape_of(job.model.dimensions)
     prepared: list[Preparation] = []
     for engine in job.engines:
         if engine.name != noted.get("engine", engine.name):
@@ -88,9 +89,9 @@ def prepare(
         try:
             tiling = plan_image(job, engine, source, channels, noted, part)
         except PlanError:
-            if not (free and preferred(job, source.shape, None, budget)):
+            if not (free and preferred(job, shape, None, budget)):
                 raise
-        if free and (why := preferred(job, source.shape, tiling, budget)):
+        if free and (why := preferred(job, shape, tiling, budget)):
             return by_exchange(job, source, why, budget)
         assert tiling is not None
         prepared.append(checked(job, engine, tiling, source.path))
@@ -120,8 +121,9 @@ def by_exchange(job: Job, source: Source, why: str, budget: int) -> Preparation:
         ModelError: if the network cannot be run on an image of this size.
     """
     try:
-        require_output(source.shape, job.model.locality)
-        tiling = whole_plan(job, source.shape)
+        shape = source.shape_of(job.model.dimensions)
+        require_output(shape, job.model.locality)
+        tiling = whole_plan(job, shape)
         parts = parts_of(job, tiling.extent, budget)
     except (PlanError, ModelError) as error:
         raise type(error)(f"{source.path}: {error}") from error

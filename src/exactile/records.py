@@ -20,6 +20,7 @@ from exactile.certificate import (
     claim,
 )
 from exactile.finishing import label_dtype
+from exactile.geometry import AXES
 from exactile.images import OutputImage, PhysicalSize, Source
 from exactile.images.digest import FileDigest
 from exactile.images.zarr_layout import DEFAULT_VERSION
@@ -53,7 +54,7 @@ def input_record(
     channels: tuple[int, ...],
     steps: Mapping[str, tuple[StepRecord, ...]],
 ) -> InputRecord:
-    """Return the record of the image that was read; `steps` by plane."""
+    """Return the record of the image that was read; `steps` by plane or volume."""
     y, x = source.shape
     return InputRecord(
         name=source.path.name,
@@ -77,15 +78,20 @@ def describe_output(
         names = classes
     elif names:
         names = ("+".join(names[channel] for channel in channels),)
-    y, x = (axis.scale for axis in job.model.locality.axes)
+    *z, y, x = (axis.scale for axis in job.model.locality.axes)
+    *stack, height, width = tiling.output_shape
     return OutputImage(
-        shape=(tiling.output_shape[0], tiling.output_shape[1]),
+        shape=(height, width),
         dtype=label_dtype(len(classes)) if labels else np.dtype(np.float32),
         size_t=source.size_t,
         size_c=1 if labels else len(classes),
-        size_z=source.size_z,
+        size_z=stack[0] if stack else source.size_z,
         metadata=replace(
-            metadata, channels=names, y=_scaled(metadata.y, y), x=_scaled(metadata.x, x)
+            metadata,
+            channels=names,
+            z=_scaled(metadata.z, z[0]) if z else metadata.z,
+            y=_scaled(metadata.y, y),
+            x=_scaled(metadata.x, x),
         ),
         labels=label_names(job.model) if labels else (),
         pyramid=job.settings.pyramid,
@@ -138,6 +144,7 @@ def certify(
         ),
         settings=job.settings.model_dump(mode="json", by_alias=True),
         plan=PlanRecord(
+            axes=AXES[-len(tiling.axes) :],
             window=tiling.window,
             zone=tiling.zone,
             extent=tiling.extent,

@@ -21,14 +21,23 @@ from exactile.padding import reflect
 
 
 def whole_image_pass(
-    engine: Engine, model: Model, image: NDArray[Any], output_type: OutputType
+    engine: Engine,
+    model: Model,
+    image: NDArray[Any],
+    output_type: OutputType,
+    chunk: tuple[int, ...] | None = None,
 ) -> NDArray[Any]:
-    """Return the output (C, Y, X) for `image` (channels, Y, X) from a single forward pass."""
+    """Return the output (C, ...) for `image` (channels, ...) from a single forward pass.
+
+    It is a plane (Y, X) or a volume (Z, Y, X). `chunk` is that of the image's file, whose blocks
+    decide on the last bits of the statistics of floating pixels; by default all is one block.
+    """
     shape = image.shape[1:]
-    y, x = (
+    indices = (
         reflect(Interval(0, padded), side)
         for padded, side in zip(model.locality.pad(shape), shape, strict=True)
     )
-    padded = normalize(image, fit_array(model.before, image))[:, y[:, None], x[None, :]]
+    place: tuple[Any, ...] = (slice(None), *np.ix_(*indices))
+    padded = normalize(image, fit_array(model.before, image, chunk))[place]
     run = ForwardPass(engine, output_type, model.finishing)
     return run(np.ascontiguousarray(padded), Box.of_shape(model.locality.output_shape(shape)))

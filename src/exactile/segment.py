@@ -127,7 +127,7 @@ def _pixels_made(certificate: Certificate, part: Part | None) -> int:
 def segment_image(
     job: Job, work: Work, watcher: Watcher, digests: Callable[[Path], FileDigest]
 ) -> Certificate | None:
-    """Segment all planes of one image, or a part of it, and write the certificate.
+    """Segment all planes or volumes of one image, or a part of it, and write the certificate.
 
     `digests` gives the digest of the image. Returns None where an earlier run has finished it;
     nothing is touched then.
@@ -178,8 +178,9 @@ def choose_fit(job: Job, source: Source, channels: tuple[int, ...], digest: File
     """
     steps = job.model.before
     if job.statistics is not None:
-        return RecordedStatistics(job.statistics, steps, source, channels, digest).fit
-    return lambda plane: fit(steps, source, plane, channels)
+        dimensions = job.model.dimensions
+        return RecordedStatistics(job.statistics, steps, source, channels, digest, dimensions).fit
+    return lambda whole: fit(steps, source, whole, channels)
 
 
 def choose_channels(source: Source, wanted: tuple[int, ...] | None, needed: int) -> tuple[int, ...]:

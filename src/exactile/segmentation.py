@@ -1,4 +1,4 @@
-"""One image: engine and plan, then statistics and the pipeline for each plane.
+"""One image: engine and plan, then statistics and the pipeline for each plane, or each volume.
 
 The image's journal says what an earlier run has stored; only the zones that are missing are made,
 in the windows that the earlier run took. Where memory runs out, the rest is done in smaller ones.
@@ -17,10 +17,10 @@ from typing import Any
 from exactile.bit_stability import BitStability
 from exactile.certificate import Certificate, PartRecord, StepRecord
 from exactile.errors import ImageError
-from exactile.exchange import exchange_plane
+from exactile.exchange import exchange_whole
 from exactile.forward import ForwardPass
 from exactile.geometry import Box
-from exactile.images import OutputImage, Plane, Sink, Source, open_sink
+from exactile.images import OutputImage, Plane, Sink, Source, Whole, open_sink
 from exactile.images.chunk_rows_sink import ChunkRowsSink
 from exactile.images.digest import FileDigest
 from exactile.images.journal import Journal
@@ -29,7 +29,7 @@ from exactile.images.storing_sink import StoringSink
 from exactile.images.zarr_layout import is_zarr_name
 from exactile.job import Job
 from exactile.memory.size import format_size
-from exactile.pipeline import NormalizedPlane, segment_plane
+from exactile.pipeline import Normalized, segment_whole
 from exactile.preparation import exchange_budget, prepare, shrunk
 from exactile.processing import Pointwise
 from exactile.records import Account, certify, describe_output, input_record
@@ -43,8 +43,8 @@ from exactile.verification import VerificationError, Verifier, choose_zones
 
 logger = logging.getLogger(__name__)
 
-Fit = Callable[[Plane], tuple[Pointwise, ...]]
-"""Gives the steps of the normalisation with the numbers of a plane."""
+Fit = Callable[[Whole], tuple[Pointwise, ...]]
+"""Gives the steps of the normalisation with the numbers of a plane or a volume."""
 
 
 class Segmentation:
@@ -61,7 +61,7 @@ class Segmentation:
     ) -> None:
         """Plan the image, or the `part` of it, as an earlier run did if the journal says so.
 
-        `fit` gives the numbers of the normalisation for each plane.
+        `fit` gives the numbers of the normalisation for each plane, or each volume.
 
         Raises:
             ImageError: if the image has nothing of the part.
@@ -75,7 +75,9 @@ class Segmentation:
         self.seconds: dict[str, float] = {}
         noted, before = _recorded(journal)
         self.part = part
-        self.planes = source.planes if part is None else (part.plane,)
+        self.wholes: tuple[Whole, ...] = (
+            source.wholes(job.model.dimensions) if part is None else (part.plane,)
+        )
         self.kept = _kept(job, source, part)
         with self._timed("check"):
             prepared = prepare(
@@ -149,7 +151,7 @@ class Segmentation:
         return ChunkRowsSink(output, image, rows, self.journal)
 
     def _fill(self, sink: Sink, watcher: Watcher) -> dict[str, tuple[StepRecord, ...]]:
-        """Make every zone that is not stored, and return the steps of each plane."""
+        """Make every zone that is not stored, and return the steps of each plane or volume."""
         tiling = self.account.at_hand.tiling
         zones = in_bands(
             self._needed([tile.zone for tile in tiling.tiles()]),
@@ -158,7 +160,7 @@ class Segmentation:
             len(self.channels),
         )
         left = {
-            plane: [zone for zone in zones if not sink.has(plane, zone)] for plane in self.planes
+            whole: [zone for zone in zones if not sink.has(whole, zone)] for whole in self.wholes
         }
         total = len(zones) * len(left)
         count = sum(map(len, left.values()))
@@ -176,32 +178,32 @@ class Segmentation:
         chosen = choose_zones(count, self.job.settings.verify, self.source.path.name)
         self.verifier = Verifier(tiling, chosen, self.account.stability.equal)
         return {
-            f"t={plane.t} z={plane.z}": self._fill_plane(sink, plane, zones, watcher)
-            for plane, zones in left.items()
+            name_of(whole): self._fill_whole(sink, whole, zones, watcher)
+            for whole, zones in left.items()
         }
 
     def _needed(self, zones: list[Box]) -> list[Box]:
         """Return those of `zones` that have positions in what is kept."""
         return [zone for zone in zones if (zone & self.kept).size]
 
-    def _fill_plane(
-        self, sink: Sink, plane: Plane, zones: list[Box], watcher: Watcher
+    def _fill_whole(
+        self, sink: Sink, whole: Whole, zones: list[Box], watcher: Watcher
     ) -> tuple[StepRecord, ...]:
-        name = str(plane)
+        name = str(whole)
         if not zones and name in self.journal.recorded:
             return tuple(StepRecord(**record) for record in self.journal.recorded[name])
         with self._timed("statistics"):
-            fitted = self.fit(plane)
+            fitted = self.fit(whole)
         steps = tuple(StepRecord.of(step) for step in fitted)
         self.journal.note({name: [asdict(step) for step in steps]})
         with self._timed("segmentation"):
-            self._make(sink, plane, fitted, zones, watcher)
+            self._make(sink, whole, fitted, zones, watcher)
         return steps
 
     def _make(
         self,
         sink: Sink,
-        plane: Plane,
+        whole: Whole,
         fitted: tuple[Pointwise, ...],
         zones: list[Box],
         watcher: Watcher,
@@ -212,11 +214,11 @@ class Segmentation:
             self.account.zones_run += 1
             watcher.advance(pixels)
 
-        image = NormalizedPlane(self.source, plane, self.channels, fitted)
+        image = Normalized(self.source, whole, self.channels, fitted)
         job, account = self.job, self.account
         parts = account.at_hand.parts
         if parts is not None and zones:
-            traffic = exchange_plane(
+            traffic = exchange_whole(
                 image,
                 parts,
                 self.kept,
@@ -231,12 +233,12 @@ class Segmentation:
             account.zones_run += len(zones)
             logger.debug("%s: moved %s", self.source.path.name, format_size(traffic.moved))
             return
-        # The windows may have shrunk in an earlier plane, after the zones were listed.
+        # The windows may have shrunk in an earlier plane or volume, after the zones were listed.
         zones = self._needed(cut(zones, account.at_hand.tiling))
         while zones:
             at_hand = account.at_hand
             run = ForwardPass(at_hand.engine, job.settings.output_type, job.model.finishing)
-            shortage = segment_plane(
+            shortage = segment_whole(
                 image, at_hand.tiling, zones, self.kept, run, sink, advance, self.verifier
             )
             if shortage is None:
@@ -296,7 +298,7 @@ def _kept(job: Job, source: Source, part: Part | None) -> Box:
     Raises:
         ImageError: if the image has nothing of the part.
     """
-    shape = job.model.locality.output_shape(source.shape)
+    shape = job.model.locality.output_shape(source.shape_of(job.model.dimensions))
     if part is None:
         return Box.of_shape(shape)
     kept = part.region(shape)
@@ -306,6 +308,11 @@ def _kept(job: Job, source: Source, part: Part | None) -> Box:
             "do not change images while they are segmented"
         )
     return kept
+
+
+def name_of(whole: Whole) -> str:
+    """Return what a certificate calls a plane or a volume."""
+    return f"t={whole.t} z={whole.z}" if isinstance(whole, Plane) else f"t={whole.t}"
 
 
 def weaker(first: BitStability, second: BitStability) -> BitStability:

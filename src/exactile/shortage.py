@@ -55,7 +55,7 @@ def _shorter(axis: AxisPlan, longest: float) -> AxisPlan | None:
     )
     if periods < 1:
         return None
-    zone = zone_length(periods * locality.step, locality.step)
+    zone = zone_length(periods * locality.step, locality.step, axis.writer_tile)
     window = max(
         zone // locality.step * locality.alignment + locality.halo.total, least_window(locality)
     )

@@ -11,6 +11,9 @@ extent a window is therefore moved inwards, on the F grid, instead of shrunk or 
     window B          |<<<<:::::::::::::>>>>>|
     window E                                      |<<<<<<<<<<<<<<<<<<<:::::|
 
+Volumes are planned alike on three axes. Files hold single planes, so that along Z any zone fits
+what is written, and all planes of a zone are begun and finished together.
+
 At the extent's own edges the network pads as it would in a pass over the whole image.
 
 Zones are counted in positions of the output, windows in pixels of the padded image. For most
@@ -27,14 +30,23 @@ from itertools import groupby, product
 from math import lcm, prod
 
 from exactile.errors import PlanError
-from exactile.geometry import AxisLocality, Box, Interval, Locality, ceil_to, floor_to
+from exactile.geometry import (
+    PLANES,
+    AxisLocality,
+    Box,
+    Interval,
+    Locality,
+    ceil_to,
+    floor_to,
+)
 
 WRITER_TILE = 1024
-"""Side of the tiles in the files that are written; zones fit them where F allows."""
+"""Side of the tiles in the files that are written, in Y and X; zones fit them where F allows."""
 
 STABLE_COARSEST_SIDE = 32
 """Float32 kernels were found bit-stable where the coarsest feature map has this many pixels a side,
-or as many in all in another shape: 2 x 32 pixels were not, 2 x 512 were."""
+or as many in all in another shape: 2 x 32 pixels were not, 2 x 512 were. Of volumes, 7 x 7 x 7 were
+already, in U-Nets of depth 1 and 2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +83,8 @@ class AxisPlan:
     kept: int
     """Output positions that lie inside the image."""
     locality: AxisLocality
+    writer_tile: int = WRITER_TILE
+    """Length of what is written at once along this axis: 1 along Z, where files hold planes."""
 
     def zones(self) -> list[Interval]:
         """Return the zones; those beyond the image's end are left out."""
@@ -79,7 +93,7 @@ class AxisPlan:
 
     def blocks(self) -> list[list[Interval]]:
         """Return the zones, those that start in the same writer tile together."""
-        return [list(b) for _, b in groupby(self.zones(), lambda z: z.start // WRITER_TILE)]
+        return [list(b) for _, b in groupby(self.zones(), lambda z: z.start // self.writer_tile)]
 
     def window_of(self, zone: Interval) -> Interval:
         """Return the window that holds `zone` and its halo, moved inwards at the edges."""
@@ -145,8 +159,9 @@ class Plan:
     def tiles(self) -> Iterator[Tile]:
         """Yield the passes, row by row of writer tiles, and tile by tile within a row.
 
-        In this order a writer tile is complete soon after it is begun, and neighbouring windows
-        read the same tiles of the input one after another.
+        Of a volume, those of the first planes come first, then those of the next. In this order a
+        writer tile is complete soon after it is begun, and neighbouring windows read the same tiles
+        of the input one after another.
         """
         for block in product(*(axis.blocks() for axis in self.axes)):
             for zones in product(*block):
@@ -193,10 +208,17 @@ def plan(shape: tuple[int, ...], locality: Locality, tile: int) -> Plan:
     return Plan(
         shape,
         tuple(
-            _plan_axis(length, side, axis, tile, locality)
-            for length, side, axis in zip(shape, sides, locality.axes, strict=True)
+            _plan_axis(length, side, axis, tile, locality, unit)
+            for length, side, axis, unit in zip(
+                shape, sides, locality.axes, writer_tiles(len(shape)), strict=True
+            )
         ),
     )
+
+
+def writer_tiles(dimensions: int) -> tuple[int, ...]:
+    """Return the sides of what is written at once, for each axis: tiles of single planes."""
+    return (1,) * (dimensions - PLANES) + (WRITER_TILE,) * PLANES
 
 
 def require_output(shape: tuple[int, ...], locality: Locality) -> None:
@@ -239,12 +261,12 @@ def _root(value: int, degree: int) -> int:
 
 
 def _plan_axis(
-    length: int, side: int, axis: AxisLocality, tile: int, locality: Locality
+    length: int, side: int, axis: AxisLocality, tile: int, locality: Locality, writer_tile: int
 ) -> AxisPlan:
     extent, kept = axis.pad(length), axis.kept_length(length)
     window = floor_to(side, axis.alignment)
     if extent <= window:
-        return AxisPlan(extent, extent, ceil_to(kept, axis.step), kept, axis)
+        return AxisPlan(extent, extent, ceil_to(kept, axis.step), kept, axis, writer_tile)
     if window < least_window(axis):
         raise PlanError(
             f"tile {tile} is too small for this network: its halo is {axis.halo.low} and "
@@ -252,17 +274,19 @@ def _plan_axis(
             f"use at least {least_tile(locality)}, or --tileSize auto"
         )
     periods = (window - axis.halo.total) // axis.alignment
-    return AxisPlan(extent, window, zone_length(periods * axis.step, axis.step), kept, axis)
+    zone = zone_length(periods * axis.step, axis.step, writer_tile)
+    return AxisPlan(extent, window, zone, kept, axis, writer_tile)
 
 
-def axis_plans(length: int, axis: AxisLocality) -> list[AxisPlan]:
+def axis_plans(length: int, axis: AxisLocality, writer_tile: int = WRITER_TILE) -> list[AxisPlan]:
     """Return the plans of an axis of `length` pixels that are worth a thought, each zone once.
 
-    The zones are: for each number of writer tiles that fit F, the shortest of those that cut the
-    axis as often; what divides a writer tile, on the F grid; and the whole axis, without any halo.
+    The zones are: for each number of writer tiles, of length `writer_tile`, that fit F, the
+    shortest of those that cut the axis as often; what divides a writer tile, on the F grid; and the
+    whole axis, without any halo.
     """
     extent, kept = axis.pad(length), axis.kept_length(length)
-    grid = lcm(WRITER_TILE, axis.step)
+    grid = lcm(writer_tile, axis.step)
     cells = -(-kept // grid)
     # The distinct values of ceil(cells / n): some 2 * sqrt(cells) of them.
     multiples, count = [], 1
@@ -271,18 +295,18 @@ def axis_plans(length: int, axis: AxisLocality) -> list[AxisPlan]:
         multiples.append(most * grid)
         count = -(-cells // (most - 1)) if most > 1 else cells + 1
     below = [zone for zone in range(axis.step, grid, axis.step) if grid % zone == 0]
-    plans = [AxisPlan(extent, extent, ceil_to(kept, axis.step), kept, axis)]
+    plans = [AxisPlan(extent, extent, ceil_to(kept, axis.step), kept, axis, writer_tile)]
     for zone in multiples + below[::-1]:
         window = max(zone // axis.step * axis.alignment + axis.halo.total, axis.pad(axis.least))
         if zone < kept and window < extent:
-            plans.append(AxisPlan(extent, window, zone, kept, axis))
+            plans.append(AxisPlan(extent, window, zone, kept, axis, writer_tile))
     return plans
 
 
-def zone_length(room: int, step: int) -> int:
+def zone_length(room: int, step: int, writer_tile: int = WRITER_TILE) -> int:
     """Return the longest zone within `room` that is on the F grid and fits the writer's tiles."""
-    grid = lcm(WRITER_TILE, step)
+    grid = lcm(writer_tile, step)
     if room >= grid:
         return floor_to(room, grid)
-    divisors = (d for d in range(min(room, WRITER_TILE), 0, -1) if WRITER_TILE % d == 0)
+    divisors = (d for d in range(min(room, writer_tile), 0, -1) if writer_tile % d == 0)
     return next((d for d in divisors if d % step == 0), room)

@@ -9,13 +9,17 @@ narrow enough they are still there: only the chunks at the seam of two bands are
     | 4  5  6  | 12  13  |
     | 7  8  9  | 14  15  |
     +----------+---------+
+
+Of a volume, the zones of the first planes come first, in bands, then those of the next: so tiles
+of the output are begun in as many planes as a zone has, and no more. The memory is of the planes
+that a window has.
 """
 
 from __future__ import annotations
 
 from math import lcm
 
-from exactile.geometry import Box
+from exactile.geometry import PLANES, Box
 from exactile.images.source import Source
 from exactile.tiling import WRITER_TILE, Plan
 
@@ -26,7 +30,13 @@ def in_bands(zones: list[Box], tiling: Plan, source: Source, channels: int) -> l
     Bands end where tiles of the output end, so that these are complete soon after they are begun.
     """
     width = band_width(tiling, source, channels)
-    return sorted(zones, key=lambda zone: zone.start[-1] // width)
+    return sorted(zones, key=lambda zone: (_layer(zone, tiling), zone.start[-1] // width))
+
+
+def _layer(zone: Box, tiling: Plan) -> tuple[int, ...]:
+    """Return the number of the zone's layer in Z, counted in zones; nothing for planes."""
+    above = zip(zone.start[:-PLANES], tiling.axes, strict=False)
+    return tuple(start // axis.zone for start, axis in above)
 
 
 def band_width(tiling: Plan, source: Source, channels: int) -> int:
@@ -51,7 +61,15 @@ def _column_bytes(tiling: Plan, source: Source, channels: int) -> int:
     Between two visits to a chunk, a band's row of windows is read, and a window more.
     """
     rows = _most_touched(tiling.window[-2], source.chunk[0])
-    return rows * source.chunk[0] * source.chunk[1] * source.dtype.itemsize * channels
+    chunk = source.chunk[0] * source.chunk[1] * source.dtype.itemsize * channels
+    return rows * chunk * _planes_touched(tiling, source)
+
+
+def _planes_touched(tiling: Plan, source: Source) -> int:
+    """Return how many planes are decoded for a window."""
+    if len(tiling.axes) == PLANES:
+        return 1
+    return min(source.size_z, _most_touched(tiling.window[0], source.depth) * source.depth)
 
 
 def _most_touched(side: int, step: int) -> int:

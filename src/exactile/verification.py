@@ -62,7 +62,7 @@ class Verifier:
         return enlarged(tile, self.tiling) if self.seen - 1 in self.chosen else None
 
     def compare(self, path: Path, tile: Tile, first: NDArray[Any], again: NDArray[Any]) -> None:
-        """Compare what both windows give for the zone of `tile`, (C, Y, X).
+        """Compare what both windows give for the zone of `tile`, (C, ...).
 
         Raises:
             VerificationError: if the bits differ though the run claims that they do not.
@@ -71,10 +71,9 @@ class Verifier:
         difference = np.abs(first.astype(np.float64) - again).max()
         self.found.append(Verification(1, again.size, different, float(difference)))
         if different and self.exact:
-            (y, x) = tile.zone.axes[-2:]
             raise VerificationError(
-                f"{path}: {different:,} of {again.size:,} values of zone y {y.start} to {y.stop}, "
-                f"x {x.start} to {x.stop} differ, by at most {difference:.1e}, in a larger window; "
+                f"{path}: {different:,} of {again.size:,} values of zone {tile.zone.place} "
+                f"differ, by at most {difference:.1e}, in a larger window; "
                 "the network is not bit-stable here: use a larger --tileSize, or bfloat16"
             )
 

@@ -136,7 +136,15 @@ def test_an_image_without_output_is_refused() -> None:
 
 
 def test_what_is_held_beside_the_pass_counts() -> None:
-    held = Buffers(channels=1, outputs=2, written=2, itemsize=4, decoded=10**9, across=20)
+    held = Buffers(
+        channels=1,
+        outputs=2,
+        written=2,
+        itemsize=4,
+        decoded=10**9,
+        across=20,
+        plane=(20_000, 20_000),
+    )
     without = choose((20_000, 20_000), 4 * GB)
     chosen = choose_plan((20_000, 20_000), PUBLISHED, COST, 4 * GB, held)
     assert prod(chosen.tiling.window) < prod(without.tiling.window)

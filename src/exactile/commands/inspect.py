@@ -23,7 +23,11 @@ def inspect(
         str, typer.Option("--image", help="Plan for this image; only its size is read.")
     ] = "",
     size: Annotated[
-        str, typer.Option("--size", help="Plan for an image of this height x width: 20000x30000.")
+        str,
+        typer.Option(
+            "--size",
+            help="Plan for an image of this [depth x] height x width: 20000x30000, 64x2048x2048.",
+        ),
     ] = "",
     memory: Annotated[
         str,
@@ -41,7 +45,6 @@ def inspect(
     """Say what a network depends on, and why, and plan an image; exit code 3 if it is refused."""
     from exactile.devices import limit_threads
     from exactile.inspection import (
-        image_shape,
         inspect_model,
         parse_memory,
         parse_size,
@@ -53,8 +56,8 @@ def inspect(
     if image and size:
         raise SettingsError("--image and --size both give a size; use one of them")
     limit_threads(os.environ.get("NUM_THREADS"))
-    shape = image_shape(Path(image)) if image else parse_size(size) if size else None
-    found = inspect_model(Path(model) if model else BUNDLED, shape, parse_memory(memory))
+    asked = Path(image) if image else parse_size(size) if size else None
+    found = inspect_model(Path(model) if model else BUNDLED, asked, parse_memory(memory))
     trial = try_out(found.model, found.asked) if found.model and (out_dir or not as_json) else None
     if as_json:
         typer.echo(as_text(found))

@@ -18,7 +18,7 @@ from exactile.geometry import Box, Interval
 from exactile.images import Plane, Source
 from exactile.images.grid import cell_count
 from exactile.normalization import normalize
-from exactile.normalization.blocks import Pixels, pixels_of_plane
+from exactile.normalization.blocks import Pixels, pixels_of
 from exactile.padding import reflect
 from exactile.processing import Pointwise
 
@@ -87,7 +87,7 @@ class Field:
         def blocks() -> Iterator[NDArray[Any]]:
             for plane, group in groupby(rows, key=lambda row: row // self._rows):
                 own = [row % self._rows for row in group]
-                some = pixels_of_plane(
+                some = pixels_of(
                     self.source, self.planes[plane], self.channels, range(own[0], own[-1] + 1)
                 )
                 yield from some.blocks()

@@ -21,14 +21,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from exactile.errors import ImageError, ModelError
 from exactile.finishing import Finishing, default_finishing
-from exactile.geometry import Locality, ceil_to
+from exactile.geometry import PLANES, VOLUMES, Locality, ceil_to
 from exactile.locality import NotLocal
 from exactile.locality.modulepath import evaluation
 from exactile.locality.run import RUN_ERRORS, Run, quiet_logs
 from exactile.locality.scriptpath import named
 from exactile.locality.search import TRIAL_EXTENTS, attempt
 from exactile.models.loading import open_model
-from exactile.models.model import PLANES, USUAL_CHANNELS, VOLUMES, complete
+from exactile.models.model import USUAL_CHANNELS, complete
 from exactile.models.network_file import NetworkFile
 from exactile.processing import Before, ZScore
 from exactile.settings import SegmentSettings

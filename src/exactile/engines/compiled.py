@@ -54,7 +54,7 @@ class CompiledEngine:
         return "compile"
 
     def logits(self, windows: NDArray[np.float32]) -> Tensor:
-        """Return the network's output (N, classes, Y, X) for `windows` (N, channels, Y, X)."""
+        """Return the network's output (N, classes, ...) for `windows` (N, channels, ...)."""
         limits = torch._dynamo.config.patch(
             recompile_limit=MOST_SHAPES, accumulated_recompile_limit=MOST_SHAPES
         )

@@ -81,7 +81,8 @@ def make_engine(network: nn.Module, device: torch.device, precision: Precision) 
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     own: nn.Module = deepcopy(network).to(device=device, dtype=DTYPES[precision])
     # A network of both kinds of weights keeps them as they are: `to` knows one layout for all.
-    kinds = {weight.ndim for weight in own.parameters() if weight.ndim in LAYOUTS}
+    weights = (*own.parameters(), *own.buffers())
+    kinds = {weight.ndim for weight in weights if weight.ndim in LAYOUTS}
     if len(kinds) == 1:
         own = own.to(memory_format=LAYOUTS[kinds.pop()])  # type: ignore[call-overload]
     return EagerEngine(own, device, precision)

@@ -80,7 +80,7 @@ class OpenVINOEngine:
         return "openvino"
 
     def logits(self, windows: NDArray[np.float32]) -> Tensor:
-        """Return the network's output (N, classes, Y, X) for `windows` (N, channels, Y, X)."""
+        """Return the network's output (N, classes, ...) for `windows` (N, channels, ...)."""
         return self._run(windows, windows.shape, self._model)
 
     def rehearse(self, windows: NDArray[np.float32]) -> Tensor:

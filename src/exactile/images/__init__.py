@@ -14,7 +14,7 @@ from exactile.images.ome_tiff_sink import OmeTiffSink
 from exactile.images.open import open_source, read_sizes
 from exactile.images.open_sink import open_sink
 from exactile.images.sink import CoverageError, OutputImage, Sink
-from exactile.images.source import Plane, Source
+from exactile.images.source import Plane, Source, Volume, Whole
 from exactile.images.stitching_vector import find_vectors
 
 __all__ = [
@@ -29,6 +29,8 @@ __all__ = [
     "Plane",
     "Sink",
     "Source",
+    "Volume",
+    "Whole",
     "collect",
     "find_vectors",
     "open_sink",

@@ -35,8 +35,7 @@ class PartSink(Sink):
             raise ValueError(f"{box} of {plane} is not in {self.path}: {self._region}")
         self._part.write(Plane(), box.relative_to(self._region), pixels)
 
-    def has(self, plane: Plane, box: Box) -> bool:
-        """Return whether all of `box` that is in the part is stored; see Sink."""
+    def _has(self, plane: Plane, box: Box) -> bool:
         return self._part.has(Plane(), (box & self._region).relative_to(self._region))
 
     def close(self) -> None:

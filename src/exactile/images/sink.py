@@ -2,8 +2,9 @@
 
 What an implementer promises:
 
-- `write` takes boxes of any size, aligned to nothing, in any order, from one thread at a time. The
-  array is not kept: the caller may reuse it when `write` returns.
+- `write` takes boxes of any size, aligned to nothing, in any order, from one thread at a time, of a
+  plane or of a volume, which is written plane by plane. The array is not kept: the caller may reuse
+  it when `write` returns.
 - Together the boxes cover every plane exactly once. A pixel written twice raises CoverageError at
   the write, a missing one at `close`.
 - The file appears under its name in `close`, whole, by one atomic rename after its bytes are on
@@ -17,14 +18,14 @@ What an implementer promises:
   takes every regular file at the top of an output folder for a result. What a killed run left
   there for the same image is removed at the start, or gone on with where a journal is kept.
 - Memory is bounded by the tiles that are begun and not finished, never by the image. Writing row
-  by row of boxes keeps one row of tiles.
+  by row of boxes keeps one row of tiles, of each plane that a box of a volume has.
 - What the disk refuses raises OutputError naming the file and the cause.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -37,7 +38,7 @@ from numpy.typing import NDArray
 from exactile.geometry import Box
 from exactile.images.downsampling import Downsampling
 from exactile.images.metadata import ImageMetadata
-from exactile.images.source import Plane, planes_of
+from exactile.images.source import Plane, Volume, Whole, planes_of
 from exactile.images.zarr_layout import DEFAULT_VERSION, NgffVersion
 
 
@@ -114,12 +115,20 @@ class Sink(ABC):
     image: OutputImage
     """Shape, type and metadata."""
 
-    def write(self, plane: Plane, box: Box, pixels: NDArray[Any]) -> None:
-        """Write `pixels` (C, Y, X), of the image's dtype, to `box` (Y, X) of `plane`.
+    def write(self, whole: Whole, box: Box, pixels: NDArray[Any]) -> None:
+        """Write `pixels`, of the image's dtype, to `box` of a plane or a volume.
 
-        Raises CoverageError where a pixel was written before, OutputError where the disk refuses,
-        also for what was written earlier, and ValueError for pixels that do not fit the image.
+        They are (C, Y, X) and (Y, X), or (C, Z, Y, X) and (Z, Y, X). Raises CoverageError where a
+        pixel was written before, OutputError where the disk refuses, also for what was written
+        earlier, and ValueError for pixels that do not fit the image.
         """
+        if isinstance(whole, Plane):
+            self._write_plane(whole, box, pixels)
+            return
+        for index, (plane, place) in enumerate(_planes_over(whole, box)):
+            self._write_plane(plane, place, pixels[:, index])
+
+    def _write_plane(self, plane: Plane, box: Box, pixels: NDArray[Any]) -> None:
         image = self.image
         if not (0 <= plane.t < image.size_t and 0 <= plane.z < image.size_z):
             raise ValueError(f"{self.path} has no {plane}")
@@ -138,12 +147,19 @@ class Sink(ABC):
     def _write(self, plane: Plane, box: Box, pixels: NDArray[Any]) -> None:
         """Take pixels that were checked to fit."""
 
-    @abstractmethod
-    def has(self, plane: Plane, box: Box) -> bool:
-        """Return whether all of `box` (Y, X), as far as it is inside the image, is stored.
+    def has(self, whole: Whole, box: Box) -> bool:
+        """Return whether all of `box`, as far as it is inside the image, is stored.
 
         What is stored outlives the process where a journal is kept.
         """
+        if isinstance(whole, Plane):
+            return self._has(whole, box)
+        inside = box & Box.of_shape((self.image.size_z, *self.image.shape))
+        return all(self._has(plane, place) for plane, place in _planes_over(whole, inside))
+
+    @abstractmethod
+    def _has(self, plane: Plane, box: Box) -> bool:
+        """Return whether all of `box` (Y, X), as far as it is inside the image, is stored."""
 
     @abstractmethod
     def close(self) -> None:
@@ -170,3 +186,10 @@ class Sink(ABC):
             self.close()
         else:
             self.discard()
+
+
+def _planes_over(volume: Volume, box: Box) -> Iterator[tuple[Plane, Box]]:
+    """Yield the planes that `box` (Z, Y, X) has, each with its place (Y, X)."""
+    stack, *place = box.axes
+    for z in range(stack.start, stack.stop):
+        yield Plane(volume.t, z), Box(tuple(place))

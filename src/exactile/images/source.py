@@ -1,15 +1,15 @@
-"""A source: the pixels of one image, read a box at a time.
+"""A source: the pixels of one image, read a box at a time, of a plane or of a volume.
 
 What an implementer promises:
 
 - The attributes are set when the constructor returns, and do not change. `planes` is every
-  (t, z) pair, T-major.
+  (t, z) pair, T-major; `volumes` is every t, with all planes of its stack.
 - `read_chunk` decodes one chunk of one channel of one plane: row `i` and column `j` of the grid
   that `chunk` spans from the image's origin. The array is (Y, X), clipped to the image, of exactly
   `dtype` (in the machine's byte order). It may be a view; the caller copies what it keeps.
 - Reading the same chunk twice gives the same pixels, whatever was read in between.
-- Memory is bounded by the chunk (for interleaved samples, by the chunk of all samples), never by
-  the image.
+- Memory is bounded by the chunk (for interleaved samples, by the chunk of all samples; where
+  `depth` planes are decoded together, by those of all), never by the image.
 - What cannot be decoded raises `ImageError` naming the file, the plane, and the place; pixels are
   never made up. Data that a file leaves out (TIFF tiles of no bytes) counts as not decodable.
 - A source holds no file open after `close`, which may be called twice.
@@ -29,15 +29,15 @@ from itertools import islice
 from math import prod
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exactile.geometry import Box
+from exactile.geometry import PLANES, VOLUMES, Box, Interval, ceil_to, floor_to
 from exactile.images.cache import ChunkCache
 from exactile.images.decoding import DecodingPool
-from exactile.images.grid import cell, cells_over
+from exactile.images.grid import cell, cell_count, cells_over
 from exactile.images.metadata import ImageMetadata
 
 DEFAULT_CACHE_BYTES = 128 * 2**20
@@ -47,6 +47,8 @@ DEFAULT_CACHE_BYTES = 128 * 2**20
 class Plane:
     """One (Y, X) plane of an image, with all of its channels."""
 
+    dimensions: ClassVar[int] = PLANES
+
     t: int = 0
     """Time point, from 0."""
     z: int = 0
@@ -54,6 +56,23 @@ class Plane:
 
     def __str__(self) -> str:
         return f"plane T={self.t} Z={self.z}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Volume:
+    """All planes of one time point as one array (Z, Y, X), with all of its channels."""
+
+    dimensions: ClassVar[int] = VOLUMES
+
+    t: int = 0
+    """Time point, from 0."""
+
+    def __str__(self) -> str:
+        return f"volume T={self.t}"
+
+
+Whole = Plane | Volume
+"""What is normalised as a whole and goes through a network at once."""
 
 
 def planes_of(size_t: int, size_z: int) -> tuple[Plane, ...]:
@@ -88,6 +107,8 @@ class Source(ABC):
     """Physical size, channel names, name."""
     chunk: tuple[int, int]
     """The unit of decoding (rows, columns): reading along this grid decodes nothing twice."""
+    depth: int = 1
+    """How many planes of the stack are decoded together, counted from its first."""
 
     def __init__(self, cache_bytes: int = DEFAULT_CACHE_BYTES, threads: int = 1) -> None:
         self.cache_bytes = cache_bytes
@@ -100,10 +121,28 @@ class Source(ABC):
         return planes_of(self.size_t, self.size_z)
 
     @property
+    def volumes(self) -> tuple[Volume, ...]:
+        """Every volume, one for each time point."""
+        return tuple(Volume(t) for t in range(self.size_t))
+
+    def wholes(self, dimensions: int) -> tuple[Whole, ...]:
+        """Return all that a network of so many spatial axes takes: every plane, or every volume."""
+        return self.planes if dimensions == PLANES else self.volumes
+
+    def shape_of(self, dimensions: int) -> tuple[int, ...]:
+        """Return the sides of one of those: (Y, X), or (Z, Y, X)."""
+        return self.shape if dimensions == PLANES else (self.size_z, *self.shape)
+
+    def block_of(self, dimensions: int) -> tuple[int, ...]:
+        """Return the sides of what is decoded at once of one of those."""
+        return self.chunk if dimensions == PLANES else (self.depth, *self.chunk)
+
+    @property
     def decoded_bytes(self) -> int:
         """Most bytes of decoded chunks at a time: the cache, and what is on its way to it."""
         chunk = prod(self.chunk) * self.dtype.itemsize
-        return max(self.cache_bytes, chunk) + self._pool.most_held * chunk
+        together = chunk * self.depth * self._pool.threads if self.depth > 1 else 0
+        return max(self.cache_bytes, chunk) + self._pool.most_held * chunk + together
 
     def limit_cache(self, most: int) -> None:
         """Keep at most `most` bytes of decoded chunks from now on, where that is less."""
@@ -120,50 +159,97 @@ class Source(ABC):
     def _close(self) -> None:
         """Give back what the source holds; may be called twice."""
 
-    def read(self, plane: Plane, channels: tuple[int, ...], box: Box) -> NDArray[Any]:
-        """Return the pixels of `box` (Y, X): a fresh array (C, Y, X) in the file's dtype.
+    def read(self, whole: Whole, channels: tuple[int, ...], box: Box) -> NDArray[Any]:
+        """Return the pixels of `box`: fresh, in the file's dtype, (C, Y, X) or (C, Z, Y, X).
 
-        Raises ImageError where a chunk cannot be decoded, and ValueError for a plane, a channel
-        or a box that is not in the image, which the caller should have known.
+        Raises ImageError where a chunk cannot be decoded, and ValueError for a plane, a volume, a
+        channel or a box that is not in the image, which the caller should have known.
         """
-        if not (0 <= plane.t < self.size_t and 0 <= plane.z < self.size_z):
-            raise ValueError(f"{self.path} has no {plane}")
+        if not 0 <= whole.t < self.size_t or (
+            isinstance(whole, Plane) and not 0 <= whole.z < self.size_z
+        ):
+            raise ValueError(f"{self.path} has no {whole}")
         if any(not 0 <= channel < self.size_c for channel in channels):
             raise ValueError(f"{self.path} has {self.size_c} channels, not all of {channels}")
-        if box not in Box.of_shape(self.shape):
-            raise ValueError(f"{box} reaches outside {self.path} of shape {self.shape}")
+        shape = self.shape_of(len(box.axes))
+        if box not in Box.of_shape(shape):
+            raise ValueError(f"{box} reaches outside {self.path} of shape {shape}")
         pixels = np.empty((len(channels), *box.shape), self.dtype)
-        # Channels innermost: a source of interleaved samples decodes them together.
+        if isinstance(whole, Plane):
+            wanted = Interval(whole.z, whole.z + 1)
+            self._fill(pixels[:, None], whole.t, wanted, 1, channels, box)
+        else:
+            self._fill(pixels, whole.t, box.axes[0], self.depth, channels, Box(box.axes[1:]))
+        return pixels
+
+    def _fill(
+        self,
+        pixels: NDArray[Any],
+        t: int,
+        wanted: Interval,
+        depth: int,
+        channels: tuple[int, ...],
+        box: Box,
+    ) -> None:
+        """Read `box` (Y, X) of the planes `wanted` into `pixels` (C, Z, Y, X).
+
+        Of planes that are decoded together, `depth` at a time, all are kept for the next box.
+        """
+        first = floor_to(wanted.start, depth)
+        last = min(ceil_to(wanted.stop, depth), self.size_z)
+        # Channels innermost, but for what is decoded together: a source of interleaved samples
+        # decodes them at once.
         places = [
-            (position, (plane, channel, row, column))
+            (position, (Plane(t, z), channel, row, column))
             for row, column in cells_over(box, self.chunk)
+            for slab in Interval(first, last).split(depth)
             for position, channel in enumerate(channels)
+            for z in range(slab.start, slab.stop)
         ]
         decoded = self._pool.loads([k for _, k in places], self._load, self._cache.__contains__)
         for (position, key), (_, load) in zip(places, decoded, strict=True):
-            chunk_box = self.chunk_box(*key[2:])
-            common = chunk_box & box
-            part = self._cache.get(key, load)[common.relative_to(chunk_box).slices]
-            pixels[position][common.relative_to(box).slices] = part
-        return pixels
+            chunk, z = self._cache.get(key, load), key[0].z
+            if wanted.start <= z < wanted.stop:
+                chunk_box = self.chunk_box(*key[2:])
+                common = chunk_box & box
+                part = chunk[common.relative_to(chunk_box).slices]
+                pixels[position, z - wanted.start][common.relative_to(box).slices] = part
 
     def read_all(
-        self, plane: Plane, channels: tuple[int, ...], rows: range | None = None
+        self, whole: Whole, channels: tuple[int, ...], rows: range | None = None
     ) -> Iterator[tuple[Box, NDArray[Any]]]:
-        """Yield the chunks of a plane row by row: the place (Y, X), and fresh pixels (C, Y, X).
+        """Yield the blocks of a plane row by row: the place (Y, X), and fresh pixels (C, Y, X).
 
-        `rows` are the rows of chunks that are wanted; by default all. Each chunk is decoded once,
-        and the cache is passed by. Raises ImageError where one cannot be.
+        Those of a volume, (Z, Y, X) and (C, Z, Y, X), come in rows too, from the first planes that
+        are decoded together to the last. `rows` are the rows that are wanted, counted so; by
+        default all. Each chunk is decoded once, and the cache is passed by. Raises ImageError where
+        one cannot be.
         """
-        every = cells_over(Box.of_shape(self.shape), self.chunk)
-        places = [place for place in every if rows is None or place[0] in rows]
-        keys = ((plane, channel, *place) for place in places for channel in channels)
+        slabs = (
+            [Interval(whole.z, whole.z + 1)]
+            if isinstance(whole, Plane)
+            else list(Interval(0, self.size_z).split(self.depth))
+        )
+        down = cell_count(self.shape, self.chunk)[0]
+        places = [
+            (slab, row, column)
+            for number, slab in enumerate(slabs)
+            for row, column in cells_over(Box.of_shape(self.shape), self.chunk)
+            if rows is None or number * down + row in rows
+        ]
+        keys = (
+            (Plane(whole.t, z), channel, row, column)
+            for slab, row, column in places
+            for channel in channels
+            for z in range(slab.start, slab.stop)
+        )
         decoded = self._pool.loads(keys, self._load, lambda _: False)
-        for row, column in places:
-            yield (
-                self.chunk_box(row, column),
-                np.stack([load() for _, load in islice(decoded, len(channels))]),
-            )
+        for slab, row, column in places:
+            box = self.chunk_box(row, column)
+            if isinstance(whole, Volume):
+                box = Box((slab, *box.axes))
+            chunks = [load() for _, load in islice(decoded, len(channels) * slab.length)]
+            yield box, np.stack(chunks).reshape(len(channels), *box.shape)
 
     def _load(self, plane: Plane, channel: int, row: int, column: int) -> NDArray[Any]:
         pixels = self.read_chunk(plane, channel, row, column)

@@ -189,8 +189,7 @@ class StoringSink(Sink, Generic[Store]):
         while self._in_flight:
             self._in_flight.popleft().result()
 
-    def has(self, plane: Plane, box: Box) -> bool:
-        """Return whether all of `box` is stored; see Sink."""
+    def _has(self, plane: Plane, box: Box) -> bool:
         inside = box & Box.of_shape(self.image.shape)
         return all(self._is_stored(key) for key in self._assembler.keys_over(plane, inside))
 

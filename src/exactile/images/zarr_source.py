@@ -9,8 +9,9 @@ What is decided here:
 - A chunk that is there and is empty, or shorter than it says, is damage.
 - Plates and wells hold many images, and groups of labels may; they are refused by name. A label
   image is an image.
-- Chunks may span planes and channels. The block decoded last is kept, so that reading its channels
-  one after the other decodes it once.
+- Chunks may span planes and channels. The blocks decoded last are kept, one for each thread, so
+  that reading their channels and planes one after the other decodes each once; a thread that wants
+  one which another thread is decoding waits for it.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from __future__ import annotations
 import logging
 import lzma
 import zlib
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -39,6 +43,9 @@ logger = logging.getLogger(__name__)
 
 ZARR_DAMAGE = (*DAMAGE, EOFError, zlib.error, lzma.LZMAError)
 """What zarr and its codecs raise for damaged folders, found by truncating chunks of every codec."""
+
+Block = tuple[Interval, ...]
+"""What is decoded at once: positions along each axis of the array."""
 
 _CHUNK_SIDE = 512
 _BLOSC_HEADER = 16
@@ -86,7 +93,10 @@ class ZarrSource(Source):
         self._folder = path / array.path
         self._file_step = array.shards or array.chunks
         self._blosc = array.shards is None and _ends_in_blosc(array)
-        self._last: tuple[tuple[Interval, ...], NDArray[Any]] | None = None
+        self._recent: OrderedDict[Block, Future[NDArray[Any]]] = OrderedDict()
+        self._keeping = Lock()
+        if axes.z is not None:
+            self.depth = min(self._step[axes.z], self.size_z)
         self._absent_logged = False
         self._check_not_empty()
 
@@ -99,19 +109,34 @@ class ZarrSource(Source):
             rows if axis == axes.y else columns if axis == axes.x else self._cell(axis, position)
             for axis, position in ((axis, wanted.get(axis, 0)) for axis in range(self._array.ndim))
         )
-        last = self._last  # another thread may put its own there
-        if last is not None and last[0] == block:
-            pixels = last[1]
-        else:
-            pixels = self._decode(block, plane, channel)
-        if self._spans:
-            self._last = (block, pixels)
+        pixels = self._decoded(block, plane, channel)
         inside = tuple(
             slice(None) if axis in (axes.y, axes.x) else wanted[axis] - interval.start
             for axis, interval in enumerate(block)
         )
         chunk = pixels[inside]
         return chunk if axes.y < axes.x else chunk.T
+
+    def _decoded(self, block: Block, plane: Plane, channel: int) -> NDArray[Any]:
+        if not self._spans:
+            return self._decode(block, plane, channel)
+        with self._keeping:
+            found = self._recent.get(block)
+            mine = Future[NDArray[Any]]() if found is None else None
+            if mine is not None:
+                self._recent[block] = mine
+                if len(self._recent) > self._pool.threads:
+                    self._recent.popitem(last=False)
+        if found is not None:
+            return found.result()
+        assert mine is not None
+        try:
+            mine.set_result(self._decode(block, plane, channel))
+        except BaseException as error:  # noqa: BLE001 - handed to those who wait, raised by `result`
+            with self._keeping:
+                self._recent.pop(block, None)
+            mine.set_exception(error)
+        return mine.result()
 
     def _cell(self, axis: int, position: int) -> Interval:
         """Return the positions of an axis that are decoded together with `position`."""
@@ -176,7 +201,7 @@ class ZarrSource(Source):
         )
 
     def _close(self) -> None:
-        self._last = None
+        self._recent.clear()
 
 
 def _check_array(path: Path, array: zarr.Array[Any], axes: AxisOrder) -> None:

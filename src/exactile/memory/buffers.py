@@ -3,6 +3,8 @@
     decoded chunks -> windows in the queue -> (pass) -> outputs in the queue -> tiles to compress
 
 Every queue is bounded, so that this depends on window and zone, never on the image.
+
+Of a volume, a zone that does not fill its tiles leaves them begun in each of its planes.
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ class Buffers:
     """Bytes of decoded chunks of the input: those kept, and those on their way."""
     across: int
     """Tiles of the writer that lie side by side in the output."""
+    plane: tuple[int, int]
+    """Height and width of the output, or of the image, which is near enough."""
 
     def __call__(self, window: tuple[int, ...], zone: tuple[int, ...]) -> int:
         """Return the bytes held beside a pass over `window` for `zone`."""
@@ -50,9 +54,22 @@ class Buffers:
             * prod(zone)
             * max(self.outputs * FLOAT_BYTES, self.written * self.itemsize)
         )
-        begun = 0 if all(map(_fits_writer, zone)) else self.across + 1
-        tiles = (2 * WRITER_TILES_HELD + begun) * self.written * WRITER_TILE**2 * self.itemsize
-        return windows + outputs + tiles + self.decoded
+        tiles = 2 * WRITER_TILES_HELD * self.written * WRITER_TILE**2 * self.itemsize
+        return windows + outputs + tiles + self._begun(zone) + self.decoded
+
+    def _begun(self, zone: tuple[int, ...]) -> int:
+        """Return the bytes of tiles that wait for other zones."""
+        *stack, height, width = zone
+        fits = _fits_writer(height) and _fits_writer(width)
+        if not stack:
+            begun = 0 if fits else self.across + 1
+            return begun * self.written * WRITER_TILE**2 * self.itemsize
+        ends = ((height, self.plane[0]), (width, self.plane[1]))
+        if all(side % WRITER_TILE == 0 or side >= length for side, length in ends):
+            return 0
+        # What is written of a tile is noted in a byte for each pixel.
+        tile = min(WRITER_TILE, self.plane[0]) * WRITER_TILE * (self.written * self.itemsize + 1)
+        return stack[0] * (1 if fits else self.across + 1) * tile
 
 
 def _fits_writer(side: int) -> bool:

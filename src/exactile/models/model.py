@@ -9,14 +9,12 @@ from torch import nn
 
 from exactile.errors import ModelError
 from exactile.finishing import Finishing, default_finishing
-from exactile.geometry import Locality
+from exactile.geometry import PLANES, VOLUMES, Locality
 from exactile.locality import Analysis, NotLocal, Refusal, analyze
 from exactile.models.formats.fixed_size import explain_fixed_size
 from exactile.models.network_file import NetworkFile
 from exactile.models.whole_extent import without_locality
 from exactile.processing import Before, ZScore
-
-PLANES, VOLUMES = 2, 3
 
 USUAL_CHANNELS = (1, 3, 2, 4)
 """Tried in this order where a file does not say how many channels its network takes."""

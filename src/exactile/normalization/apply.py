@@ -8,6 +8,7 @@ those elements too.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 from typing import Any, assert_never
 
@@ -43,13 +44,23 @@ def normalize(pixels: NDArray[Any], steps: tuple[Pointwise, ...]) -> Values:
 def apply(steps: tuple[After, ...], pixels: NDArray[Any]) -> Values:
     """Return what `steps`, in their order, make of `pixels` (C, ...): a fresh float32 array."""
     values = np.empty(pixels.shape, np.float32)
-    rows = max(1, BLOCK_VALUES // max(1, prod(pixels.shape[2:]) * len(pixels)))
-    for start in range(0, pixels.shape[1], rows):
-        block = values[:, start : start + rows]
-        block[...] = pixels[:, start : start + rows]
-        for step in steps:
-            _apply_to(block, step)
+    for rows, given in zip(_planes(values), _planes(pixels), strict=True):
+        step_rows = max(1, BLOCK_VALUES // max(1, prod(rows.shape[2:]) * len(rows)))
+        for start in range(0, rows.shape[1], step_rows):
+            block = rows[:, start : start + step_rows]
+            block[...] = given[:, start : start + step_rows]
+            for step in steps:
+                _apply_to(block, step)
     return values
+
+
+def _planes(pixels: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield views of the planes of a volume (C, Z, Y, X); of anything else, all at once."""
+    if pixels.ndim < 4:
+        yield pixels
+        return
+    for z in range(pixels.shape[1]):
+        yield pixels[:, z]
 
 
 def _apply_to(values: Values, step: After) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from exactile.errors import ImageError
 from exactile.geometry import Box, Interval
-from exactile.images.source import Plane, Source
+from exactile.images.source import Plane, Source, Whole
 from exactile.normalization.apply import normalize
 from exactile.normalization.parse import describe
 from exactile.processing import Pointwise
@@ -68,28 +68,29 @@ class Pixels:
         return replace(self, channels=1, count=self.channels * self.count, blocks=blocks)
 
 
-def pixels_of_plane(
-    source: Source, plane: Plane, channels: tuple[int, ...], rows: range | None = None
+def pixels_of(
+    source: Source, whole: Whole, channels: tuple[int, ...], rows: range | None = None
 ) -> Pixels:
-    """Return the pixels of `channels` of one plane, in blocks (C, Y, X) along the source's chunks.
+    """Return the pixels of `channels` of a plane or a volume, in the blocks of `Source.read_all`.
 
-    `rows` are the rows of chunks that are read, consecutive ones; by default all. The count is that
-    of the whole plane all the same.
+    `rows` are the rows of blocks that are read, consecutive ones; by default all. The count is that
+    of the whole all the same.
 
-    A pass over them raises ImageError where the plane cannot be read, and where pixels are NaN,
+    A pass over them raises ImageError where it cannot be read, and where pixels are NaN,
     infinite or beyond LARGEST.
     """
 
     def blocks() -> Iterator[NDArray[Any]]:
-        for box, block in source.read_all(plane, channels, rows):
-            _refuse_what_is_not_finite(block, source, plane, channels, box)
+        for box, block in source.read_all(whole, channels, rows):
+            _refuse_what_is_not_finite(block, source, whole, channels, box)
             yield block
 
-    return Pixels(str(source.path), source.dtype, len(channels), prod(source.shape), blocks)
+    count = prod(source.shape_of(whole.dimensions))
+    return Pixels(str(source.path), source.dtype, len(channels), count, blocks)
 
 
 def pixels_of_array(pixels: NDArray[Any], chunk: tuple[int, ...] | None = None) -> Pixels:
-    """Return the pixels of an array (C, Y, X) in blocks of `chunk` (Y, X), or in a single block.
+    """Return the pixels of an array (C, ...) in blocks of `chunk` (...), or in a single block.
 
     Raises:
         ValueError: if they are neither booleans, integers of up to 32 bits, nor floats.
@@ -114,14 +115,15 @@ def _cells(shape: tuple[int, ...], step: tuple[int, ...]) -> Iterator[Box]:
 
 
 def _refuse_what_is_not_finite(
-    block: NDArray[Any], source: Source, plane: Plane, channels: tuple[int, ...], box: Box
+    block: NDArray[Any], source: Source, whole: Whole, channels: tuple[int, ...], box: Box
 ) -> None:
     # NaN is not within either.
     if block.dtype.kind != "f" or (within := np.abs(block) <= LARGEST).all():
         return
     bad = np.argwhere(~within)
     channel, *place = bad[0]
-    y, x = np.add(place, box.start)
+    *z, y, x = np.add(place, box.start)
+    plane = whole if isinstance(whole, Plane) else Plane(whole.t, int(z[0]))
     raise ImageError(
         f"{source.path}: the pixel at y={y}, x={x} (plane t={plane.t}, z={plane.z}, "
         f"channel {channels[channel]}) is {block[tuple(bad[0])]}, and {len(bad) - 1} more near it "

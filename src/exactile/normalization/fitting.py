@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exactile.images.source import Plane, Source
-from exactile.normalization.blocks import Pixels, pixels_of_array, pixels_of_plane
+from exactile.images.source import Source, Whole
+from exactile.normalization.blocks import Pixels, pixels_of, pixels_of_array
 from exactile.normalization.gathering import Nothing, Pass, Reader
 from exactile.normalization.percentiles import percentiles
 from exactile.normalization.sums import (
@@ -21,31 +21,31 @@ from exactile.processing import Before, Measured, Pointwise, ScaleRange, Standar
 
 
 def fit(
-    steps: tuple[Before, ...], source: Source, plane: Plane, channels: tuple[int, ...]
+    steps: tuple[Before, ...], source: Source, whole: Whole, channels: tuple[int, ...]
 ) -> tuple[Pointwise, ...]:
-    """Return `steps` with the numbers measured on `channels` of one plane of `source`.
+    """Return `steps` with the numbers measured on `channels` of a plane or a volume of `source`.
 
     A measured step becomes a `Standardize` with one mean and one deviation for each channel, or one
     for all. It is measured on what the steps before it make of the image, so each takes passes of
-    its own over the plane: one for a z-score or the extremes, for percentiles one up to 16 bits,
+    its own over the whole: one for a z-score or the extremes, for percentiles one up to 16 bits,
     two up to 32, four for float64. Where no step is measured, floating pixels are still gone
     through once, to refuse early what is not finite.
 
     Raises:
-        ImageError: if pixels are NaN, infinite or too large, before or after a step, or if the
-            plane cannot be read.
+        ImageError: if pixels are NaN, infinite or too large, before or after a step, or if they
+            cannot be read.
     """
-    pixels = pixels_of_plane(source, plane, channels)
+    pixels = pixels_of(source, whole, channels)
     return fit_by(steps, pixels, lambda wanted: wanted.over(pixels))
 
 
 def fit_array(
     steps: tuple[Before, ...], pixels: NDArray[Any], chunk: tuple[int, ...] | None = None
 ) -> tuple[Pointwise, ...]:
-    """Return `steps` with the numbers measured on finite `pixels` (C, Y, X) in memory.
+    """Return `steps` with the numbers measured on finite `pixels` (C, ...) in memory.
 
     They are those that `fit` measures on a file of these pixels; for the z-score of floating pixels
-    only if `chunk` (Y, X) is the file's, else up to rounding in float64.
+    only if `chunk` (...) is the file's, else up to rounding in float64.
     """
     whole = pixels_of_array(pixels, chunk)
     return fit_by(steps, whole, lambda wanted: wanted.over(whole))

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from exactile.choice import Choice
 from exactile.errors import OutputError
+from exactile.geometry import AXES
 from exactile.inspection import Inspection, Trial, plain
 from exactile.locality.poison import Proof
 from exactile.models.model import Model
@@ -18,7 +19,6 @@ from exactile.normalization import describe
 from exactile.outputs import make_folder
 from exactile.report.field_picture import draw_field
 
-AXES = {2: ("Y", "X"), 3: ("Z", "Y", "X")}
 OPERATORS_SHOWN = 12
 CONTRIBUTIONS_SHOWN = 5
 
@@ -82,7 +82,7 @@ def _rows(inspection: Inspection, trial: Trial | None) -> Iterator[tuple[str, st
 
 def _locality_rows(inspection: Inspection, model: Model) -> Iterator[tuple[str, str]]:
     analysis, axes = model.analysis, model.locality.axes
-    names = AXES[model.dimensions]
+    names = AXES[-model.dimensions :]
     for name, axis, needed in zip(names, axes, analysis.needed, strict=True):
         text = (
             f"F = {axis.alignment} px, halo {axis.halo.low} px low and {axis.halo.high} px high "

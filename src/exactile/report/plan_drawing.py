@@ -1,19 +1,20 @@
 """A plan drawn to scale: the image with its zones, two windows in it, and one window enlarged.
 
-Only lengths are worked out here, in units of the picture; the page draws them. Of a plan with very
+Only lengths are worked out here, in units of the picture; the page draws them. Of volumes, it is a
+plane. Of a plan with very
 many zones, every n-th border is drawn, so that lines never lie closer than LEAST_GAP.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
 from typing import Any
 
-from exactile.geometry import AxisLocality, Box, Halo, Interval
-from exactile.tiling import AxisPlan, Plan
+from exactile.geometry import AXES, PLANES, AxisLocality, Box, Halo, Interval
+from exactile.tiling import AxisPlan, Plan, writer_tiles
 
 OVERVIEW = (600.0, 440.0)
 """The largest width and height of the picture of the whole image."""
@@ -97,11 +98,17 @@ def plan_of(certificate: Mapping[str, Any]) -> Plan:
             int(noted[name][index]) for name in ("extent", "window", "zone", "output_shape")
         )
         axes.append(AxisPlan(extent, window, zone, kept, axis))
-    return Plan((sizes["Y"], sizes["X"]), tuple(axes))
+    names = AXES[-len(axes) :]
+    units = writer_tiles(len(axes))
+    return Plan(
+        tuple(sizes[name] for name in names),
+        tuple(replace(axis, writer_tile=unit) for axis, unit in zip(axes, units, strict=True)),
+    )
 
 
 def draw_plan(tiling: Plan) -> PlanDrawing:
-    """Return the drawing of a plan over a plane (Y, X)."""
+    """Return the drawing of a plan over a plane (Y, X), or over one of a volume."""
+    tiling = Plan(tiling.shape[-PLANES:], tiling.axes[-PLANES:])
     height, width = tiling.extent
     scale = min(OVERVIEW[0] / width, OVERVIEW[1] / height)
     zones = [axis.zones() for axis in tiling.axes]

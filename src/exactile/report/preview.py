@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exactile.finishing import OutputType
-from exactile.geometry import Box, Locality
+from exactile.geometry import PLANES, Box, Locality
 from exactile.images import Plane, Sink, Source, open_source
 from exactile.report.preview_drawing import Style, draw
 from exactile.report.samples import Lattice, Samples
@@ -51,6 +51,9 @@ def style_of(output_type: OutputType, channels: int) -> Style:
 class Preview:
     """The picture of one image in the making; it shows the middle of a stack, at its first time.
 
+    A network for volumes may leave planes out, or scale them: then it is the plane of the output
+    that lies there, as near as there is one.
+
     Of an image whose network takes three channels these are red, green and blue, else the first
     is grey.
     """
@@ -65,6 +68,7 @@ class Preview:
         self._source = source
         self._plane = Plane(0, source.size_z // 2)
         self._locality = locality
+        self._found_plane = self._plane
         self._type: OutputType = output_type
         lattice = Lattice.over(source.shape)
         shown = channels if len(channels) == 3 else channels[:1]
@@ -75,7 +79,7 @@ class Preview:
     def follow(self, sink: Sink) -> None:
         """Pick samples from the image as it is decoded, and from what is written to `sink`."""
         image = sink.image
-        self._begin_output(image.shape, image.size_c)
+        self._begin_output(image.shape, image.size_c, image.size_z)
         self._source.watch = self._see_chunk
         sink.watch = self._see_output
 
@@ -91,8 +95,10 @@ class Preview:
             samples.complete(self._source, self._plane, (channel,))
         if self._found is None or self._found.missing.any():
             with open_source(output) as source:
-                found = self._found or self._begin_output(source.shape, source.size_c)
-                found.complete(source, self._plane, tuple(range(source.size_c)))
+                found = self._found or self._begin_output(
+                    source.shape, source.size_c, source.size_z
+                )
+                found.complete(source, self._found_plane, tuple(range(source.size_c)))
         assert self._found is not None
         picture = draw(
             [samples.values for samples in self._image.values()], self._found.values, self._style
@@ -107,7 +113,10 @@ class Preview:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
 
-    def _begin_output(self, shape: tuple[int, int], channels: int) -> Samples:
+    def _begin_output(self, shape: tuple[int, int], channels: int, size_z: int) -> Samples:
+        for axis in self._locality.axes[:-PLANES]:
+            z = int((self._plane.z - axis.crop.low) * axis.scale)
+            self._found_plane = Plane(0, min(max(z, 0), size_z - 1))
         lattice = next(iter(self._image.values())).lattice.of_output(self._locality, shape)
         self._style = style_of(self._type, channels)
         reduce = _heat if self._style == "heat" else self._classes
@@ -119,7 +128,7 @@ class Preview:
             self._image[channel].add(box, pixels[None])
 
     def _see_output(self, plane: Plane, box: Box, pixels: NDArray[Any]) -> None:
-        if plane == self._plane and self._found is not None:
+        if plane == self._found_plane and self._found is not None:
             self._found.add(box, pixels)
 
     def _classes(self, output: NDArray[Any]) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from exactile.bit_stability import BitStability
 from exactile.certificate import ProofRecord, certificate_path
 from exactile.engine import Agreement
+from exactile.geometry import PLANES, VOLUMES
 from exactile.report.plan_drawing import PlanDrawing, draw_plan, plan_of
 from exactile.report.preview import preview_path
 from exactile.tiling import AxisPlan
@@ -61,13 +62,13 @@ class ImageFacts:
     certified: bool
     """Whether there is a certificate that can be read; if not, the rest is empty."""
     size: str = ""
-    """Width x height in pixels."""
+    """Width x height in pixels, and x depth of volumes."""
     pixels: int = 0
     """Over all planes."""
     planes: int = 0
     dtype: str = ""
     windows: int = 0
-    """Forward passes, over all planes."""
+    """Forward passes, over all planes or volumes."""
     computed_ratio: float = 0.0
     seconds: tuple[float, ...] = ()
     """Spent on each of STAGES, by the run that made the image."""
@@ -97,11 +98,16 @@ class PlanFacts:
     axes: tuple[AxisPlan, ...]
     record: Mapping[str, Any]
     """The plan in the certificate of `example`."""
-    shape: tuple[int, int]
-    """Height and width of the image."""
+    shape: tuple[int, ...]
+    """Sides of the image (Y, X), or (Z, Y, X) where it was run as volumes."""
     example: ImageFacts
     """The first image of this plan."""
     images: int = 0
+
+    @property
+    def layers(self) -> int:
+        """How many zones lie below each other in Z; 1 for planes."""
+        return prod(len(axis.zones()) for axis in self.axes[:-PLANES])
 
 
 @dataclass(slots=True)
@@ -140,9 +146,8 @@ class RunFacts:
         self.images.append(facts)
         key = f"{tiling.shape} {tiling.axes}"
         if key not in self.plans and len(self.plans) < MOST_PLANS:
-            shape = (tiling.shape[0], tiling.shape[1])
             self.plans[key] = PlanFacts(
-                draw_plan(tiling), tiling.axes, certificate["plan"], shape, facts
+                draw_plan(tiling), tiling.axes, certificate["plan"], tiling.shape, facts
             )
         if key in self.plans:
             self.plans[key].images += 1
@@ -208,16 +213,18 @@ def gather(outcomes: Iterable[Outcome]) -> RunFacts:
 def _facts(outcome: Outcome, certificate: Mapping[str, Any]) -> ImageFacts:
     sizes, plan = certificate["input"]["dimensions"], certificate["plan"]
     planes = sizes["T"] * sizes["Z"]
+    volumes = len(plan["window"]) == VOLUMES
+    sides = " x ".join(f"{sizes[axis]:,}" for axis in ("XYZ" if volumes else "XY"))
     stability = _stability(certificate)
     exactness = EXACT if stability.equal else ROUNDED
     return ImageFacts(
         outcome,
         certified=True,
-        size=f"{sizes['X']:,} x {sizes['Y']:,}".replace("x", "\N{MULTIPLICATION SIGN}"),
+        size=sides.replace("x", "\N{MULTIPLICATION SIGN}"),
         pixels=prod(sizes[axis] for axis in "TZYX"),
         planes=planes,
         dtype=certificate["input"]["dtype"],
-        windows=plan["windows"] * planes,
+        windows=plan["windows"] * (sizes["T"] if volumes else planes),
         computed_ratio=plan["computed_ratio"],
         seconds=tuple(float(certificate["seconds"].get(stage, 0)) for stage in STAGES),
         exactness=exactness if stability.compared else WHOLE,

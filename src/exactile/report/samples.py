@@ -51,7 +51,7 @@ class Lattice:
         """Return the same places in an output of `shape`, in its positions."""
         rows, columns = (
             (pixels - axis.crop.low) * axis.scale.numerator // axis.scale.denominator
-            for pixels, axis in zip(self.positions, locality.axes, strict=True)
+            for pixels, axis in zip(self.positions, locality.axes[-2:], strict=True)
         )
         return Lattice((rows, columns), shape)
 

@@ -7,8 +7,8 @@
              plane 1   row 0 |  shard 1/2
     image 3, plane 0   row 0 |
 
-The units of work are the rows of blocks of all planes of all images, in order, so that one large
-image and thousands of small ones split alike.
+The units of work are the rows of blocks of all planes, or volumes, of all images, in order, so that
+one large image and thousands of small ones split alike.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from exactile.segment import choose_channels
 from exactile.settings import SegmentSettings
 from exactile.shard import ALL, Shard
 from exactile.statistics.folder import FOLDER, Part, StatisticsFolder
-from exactile.statistics.partial import measure_plane
+from exactile.statistics.partial import measure_whole
 from exactile.statistics.record import (
     PlaneRecord,
     Record,
@@ -72,7 +72,7 @@ def measure_collection(settings: SegmentSettings, shard: Shard) -> Iterator[Meas
     make_folder(settings.out_dir)
     folder = StatisticsFolder(settings.out_dir / FOLDER)
     logger.info("measures what this needs: %s", describe(model.before))
-    work = _part_of(paths, shard)
+    work = _part_of(paths, shard, model.dimensions)
     if not work:
         logger.info("there are more shards than rows of blocks: nothing is left for %s", shard)
     for path, units in work.items():
@@ -84,11 +84,11 @@ def measure_collection(settings: SegmentSettings, shard: Shard) -> Iterator[Meas
         yield Measured(path, error)
 
 
-def _part_of(paths: tuple[Path, ...], shard: Shard) -> dict[Path, range]:
+def _part_of(paths: tuple[Path, ...], shard: Shard, dimensions: int) -> dict[Path, range]:
     """Return which of its units the shard measures of each image."""
     if shard == ALL:
         return dict.fromkeys(paths, EVERY)
-    ends = tuple(accumulate(map(_units, paths)))
+    ends = tuple(accumulate(_units(path, dimensions) for path in paths))
     part = shard.part(ends[-1])
     starts = (0, *ends[:-1])
     found = {
@@ -98,14 +98,15 @@ def _part_of(paths: tuple[Path, ...], shard: Shard) -> dict[Path, range]:
     return {path: units for path, units in found.items() if units}
 
 
-def _units(path: Path) -> int:
-    """Return how many rows of blocks all planes of an image have; 1 where it cannot be opened.
+def _units(path: Path, dimensions: int) -> int:
+    """Return how many rows of blocks all planes, or all volumes, of an image have.
 
-    So one shard gets it to do, and says why it cannot be.
+    It is 1 where it cannot be opened: so one shard gets it to do, and says why it cannot be.
     """
     try:
         with open_source(path) as source:
-            return len(source.planes) * rows_and_columns(source)[0]
+            wholes = source.wholes(dimensions)
+            return len(wholes) * rows_and_columns(source, dimensions)[0]
     except ImageError:
         return 1
 
@@ -126,11 +127,11 @@ def _measure(
     target = folder.path(path.name, shard)
     with open_source(path, threads=torch.get_num_threads()) as source:
         channels = choose_channels(source, wanted, model.channels)
-        facts = facts_of(source, digest_of(path), channels, model.before)
+        facts = facts_of(source, digest_of(path), channels, model.before, model.dimensions)
         known = folder.usable(path.name, facts, shard.count)
-        rows = rows_and_columns(source)[0]
+        rows = rows_and_columns(source, model.dimensions)[0]
         planes = []
-        for number, plane in enumerate(source.planes):
+        for number, whole in enumerate(source.wholes(model.dimensions)):
             part = _common(units, range(number * rows, (number + 1) * rows))
             if not part:
                 continue
@@ -140,7 +141,7 @@ def _measure(
             done = [each for each in here if each.shard == shard]
             if done and done[0].record.rows == mine.record.rows:
                 mine = done[0]
-            planes.append(measure_plane(model.before, source, plane, channels, mine, others))
+            planes.append(measure_whole(model.before, source, whole, channels, mine, others))
     if planes == [each.record for each in known if each.shard == shard]:
         logger.info(
             "%s: nothing is read: shard %s has measured it before, as far as it can without others",

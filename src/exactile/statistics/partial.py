@@ -1,9 +1,9 @@
-"""What a shard measures of a plane, as far as it can without the others.
+"""What a shard measures of a plane or a volume, as far as it can without the others.
 
-A plane that is the shard's alone is fitted at once. Of one that it shares, it makes one pass a run:
-what the next one looks for may follow from what this one finds in the whole plane. Percentiles of
-more than 16 bits take several passes, and a step that is measured on what another measured step
-leaves takes its passes after those; everything else takes one.
+One that is the shard's alone is fitted at once. Of one that it shares, it makes one pass a run:
+what the next one looks for may follow from what this one finds in the whole. Percentiles of more
+than 16 bits take several passes, and a step that is measured on what another measured step leaves
+takes its passes after those; everything else takes one.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import replace
 from itertools import count
 
 from exactile.certificate import StepRecord
-from exactile.images import Plane, Source
+from exactile.images import Source, Whole
 from exactile.normalization import fit
-from exactile.normalization.blocks import pixels_of_plane
+from exactile.normalization.blocks import pixels_of
 from exactile.normalization.fitting import fit_by
 from exactile.normalization.gathering import Found, Pass
 from exactile.processing import Before
@@ -28,10 +28,10 @@ class _NothingMore(Exception):  # noqa: N818
     """Ends a fit where the next pass has to wait for other shards."""
 
 
-def measure_plane(
+def measure_whole(
     steps: tuple[Before, ...],
     source: Source,
-    plane: Plane,
+    whole: Whole,
     channels: tuple[int, ...],
     mine: Part,
     others: list[Part],
@@ -45,11 +45,11 @@ def measure_plane(
         StatisticsError: if a part of another shard is damaged.
     """
     record = mine.record
-    rows = rows_and_columns(source)[0]
+    rows = rows_and_columns(source, whole.dimensions)[0]
     if record.rows == (0, rows):
         if record.steps is not None:
             return record
-        fitted = fit(steps, source, plane, channels)
+        fitted = fit(steps, source, whole, channels)
         return replace(record, steps=tuple(StepRecord.of(step) for step in fitted))
     parts = sorted([mine, *others], key=lambda part: part.record.rows)
     complete = covers(parts, rows)
@@ -59,12 +59,12 @@ def measure_plane(
     def read(wanted: Pass[Found]) -> Found:
         number = next(numbers)
         if number == len(made):
-            some = pixels_of_plane(source, plane, channels, range(*record.rows))
+            some = pixels_of(source, whole, channels, range(*record.rows))
             made.append(wanted.gather.encode(wanted.over(some)))
         elif complete and holds_pass(parts, number):
             return merged(parts, number, wanted.gather)
         raise _NothingMore
 
     with suppress(_NothingMore):
-        fit_by(steps, pixels_of_plane(source, plane, channels), read)
+        fit_by(steps, pixels_of(source, whole, channels), read)
     return replace(record, passes=tuple(made))

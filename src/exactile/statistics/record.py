@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from exactile.certificate import StepRecord
 from exactile.errors import OutputError, StatisticsError
+from exactile.geometry import PLANES
 from exactile.images import Source
 from exactile.images.digest import FileDigest
 from exactile.images.grid import cell_count
@@ -27,10 +28,10 @@ _POINTWISE = {kind.__name__: TypeAdapter[Any](kind) for kind in get_args(Pointwi
 
 @dataclass(frozen=True)
 class PlaneRecord:
-    """What is known of one plane, or of some rows of its blocks."""
+    """What is known of one plane or volume, or of some rows of its blocks."""
 
     plane: int
-    """Its number in `Source.planes`."""
+    """Its number in `Source.planes`; of a volume, in `Source.volumes`."""
     rows: tuple[int, int]
     """The rows of blocks that were read: the first, and the one after the last."""
     passes: tuple[Any, ...] = ()
@@ -56,9 +57,13 @@ _RECORD = TypeAdapter(Record)
 
 
 def facts_of(
-    source: Source, digest: FileDigest, channels: tuple[int, ...], steps: tuple[Before, ...]
+    source: Source,
+    digest: FileDigest,
+    channels: tuple[int, ...],
+    steps: tuple[Before, ...],
+    dimensions: int,
 ) -> dict[str, str]:
-    """Return all that the statistics of an image depend on.
+    """Return all that the statistics of an image depend on, of its planes or of its volumes.
 
     The blocks are among it: sums of floats depend on them, and parts are rows of them.
     """
@@ -66,16 +71,18 @@ def facts_of(
         "the image's name": source.path.name,
         "the image": digest.sha256,
         "the blocks": " of ".join(
-            " x ".join(map(str, s)) for s in (rows_and_columns(source), source.chunk)
+            " x ".join(map(str, s))
+            for s in (rows_and_columns(source, dimensions), source.block_of(dimensions))
         ),
         "the channels": ",".join(map(str, channels)),
         "the normalisation": json.dumps([asdict(StepRecord.of(step)) for step in steps]),
     }
 
 
-def rows_and_columns(source: Source) -> tuple[int, int]:
-    """Return how many blocks there are down and across a plane."""
-    return cell_count(source.shape, source.chunk)
+def rows_and_columns(source: Source, dimensions: int) -> tuple[int, int]:
+    """Return how many rows of blocks a plane or a volume has, and how many blocks a row has."""
+    rows, columns = cell_count(source.shape, source.chunk)
+    return (rows if dimensions == PLANES else rows * -(-source.size_z // source.depth), columns)
 
 
 def read_record(path: Path) -> Record:

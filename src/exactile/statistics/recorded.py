@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from itertools import count
 
-from exactile.images import Plane, Source
+from exactile.images import Source, Whole
 from exactile.images.digest import FileDigest
-from exactile.normalization.blocks import pixels_of_plane
+from exactile.normalization.blocks import pixels_of
 from exactile.normalization.fitting import fit_by
 from exactile.normalization.gathering import Found, Gather, Pass
 from exactile.processing import Before, Pointwise
@@ -27,6 +27,7 @@ class RecordedStatistics:
         source: Source,
         channels: tuple[int, ...],
         digest: FileDigest,
+        dimensions: int,
     ) -> None:
         """Find the files that were measured on this very image, for these steps and channels.
 
@@ -36,26 +37,27 @@ class RecordedStatistics:
         self._steps = steps
         self._source = source
         self._channels = channels
-        self._planes = folder.parts(
+        self._wholes = source.wholes(dimensions)
+        self._parts = folder.parts(
             source.path.name,
-            facts_of(source, digest, channels, steps),
-            len(source.planes),
-            rows_and_columns(source)[0],
+            facts_of(source, digest, channels, steps, dimensions),
+            len(self._wholes),
+            rows_and_columns(source, dimensions)[0],
         )
 
-    def fit(self, plane: Plane) -> tuple[Pointwise, ...]:
-        """Return the steps with the numbers of `plane`, as `exactile.normalization.fit` does.
+    def fit(self, whole: Whole) -> tuple[Pointwise, ...]:
+        """Return the steps with the numbers of a plane or a volume, as `normalization.fit` does.
 
         Passes that the files do not hold, since they follow from what others found, are made here.
 
         Raises:
             StatisticsError: if a file is damaged.
-            ImageError: if the plane has to be read, and cannot be.
+            ImageError: if it has to be read, and cannot be.
         """
-        parts = self._planes[self._source.planes.index(plane)]
+        parts = self._parts[self._wholes.index(whole)]
         if len(parts) == 1 and parts[0].record.steps is not None:
             return fitted_steps(parts[0].path, parts[0].record, self._steps, len(self._channels))
-        pixels = pixels_of_plane(self._source, plane, self._channels)
+        pixels = pixels_of(self._source, whole, self._channels)
         numbers = count()
 
         def read(wanted: Pass[Found]) -> Found:
@@ -65,7 +67,7 @@ class RecordedStatistics:
             logger.info(
                 "%s: %s is read: the statistics hold %d passes, and the next follows from them",
                 self._source.path.name,
-                plane,
+                whole,
                 number,
             )
             return wanted.over(pixels)
