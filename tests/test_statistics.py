@@ -114,7 +114,7 @@ def measure_shards(folder: Path, script: Path, count: int, *rest: str) -> None:
 def recorded(source: Source, folder: Path, steps: tuple[Before, ...]) -> RecordedStatistics:
     found = StatisticsFolder.given(folder / "out")
     digest = FileDigest.of(source.path)
-    return RecordedStatistics(found, steps, source, (0,), digest)
+    return RecordedStatistics(found, steps, source, (0,), digest, dimensions=2)
 
 
 def fitted(

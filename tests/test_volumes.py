@@ -129,22 +129,22 @@ def certificate(folder: Path, name: str = NAME) -> dict[str, Any]:
 # The promise
 
 
-@pytest.mark.parametrize(("output", "channels"), [("probabilities", 3), ("logits", 3)])
+@pytest.mark.parametrize("output", ["probabilities", "logits"])
 def test_volumes_get_the_bits_of_one_pass_over_all_planes(
-    tmp_path: Path, model: Path, output: OutputType, channels: int
+    tmp_path: Path, model: Path, output: OutputType
 ) -> None:
-    pixels = noise_image((1, *ODD[1:]))
+    pixels = noise_image((1, 1, 31, 37, 29))
     write_image(tmp_path / "in" / NAME, pixels)
-    ended = run(tmp_path, model, outputType=output, verify=2)
+    ended = run(tmp_path, model, outputType=output, verify=1)
     assert ended.code == 0, ended.log
-    found = read_tiff(tmp_path / "out" / NAME, pixels.shape, channels)
+    found = read_tiff(tmp_path / "out" / NAME, pixels.shape, 3)
     assert np.array_equal(found, expected(model, pixels, output))
     facts = certificate(tmp_path / "out")
     assert facts["plan"]["axes"] == ["Z", "Y", "X"]
     assert facts["bit_stability"]["equal"]
     assert facts["verification"]["different"] == 0
     assert facts["plan"]["zone"] == [16, 16, 16]
-    assert facts["plan"]["windows"] == 36
+    assert facts["plan"]["windows"] == 2 * 3 * 2
 
 
 def test_each_time_point_has_its_own_statistics_and_labels(clean: Path, model: Path) -> None:
@@ -361,10 +361,10 @@ def most_tiles_begun(tiling: Plan) -> int:
 def test_tiles_are_begun_in_the_planes_of_one_layer_of_zones_only() -> None:
     """However deep the volume is."""
     begun = {
-        depth: most_tiles_begun(plan((depth, 1100, 1100), volume_locality(8, 8), 528))
-        for depth in (1200, 1700)
+        depth: most_tiles_begun(plan((depth, 400, 1100), volume_locality(8, 8), 144))
+        for depth in (160, 300)
     }
-    assert begun == {1200: 512, 1700: 512}
+    assert begun == {160: 128, 300: 128}
 
 
 @pytest.mark.parametrize(
