@@ -1,56 +1,61 @@
 """Activations computed again on the way back instead of kept, for volumes that else do not fit.
 
-Of each convolution with its normalisation and activation only the input is kept. What is computed
-again has the same bits, and so have gradients; planes are exchanged once more.
+Kept are the inputs of the way up's levels, and of each convolution with its normalisation and
+activation; on the way up only while their level is computed again. What is computed again has the
+same bits, and so have gradients; its planes are exchanged once more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from exactile.models.unet3d import ConvolutionBlock3d
+from exactile.models.unet3d import ConvolutionBlock3d, UNet3d
 
 
-def recompute(network: nn.Module) -> None:
-    """Let all convolution blocks of `network` forget what can be computed again."""
+def recompute(network: UNet3d) -> None:
+    """Let `network` forget in training what can be computed again."""
     for block in network.modules():
         if isinstance(block, ConvolutionBlock3d):
-            block.forward = _forgetful(block)  # type: ignore[method-assign]
+            block.forward = partial(_step_by_step, list(block))  # type: ignore[method-assign]
+    rise = network.rise
+    network.rise = partial(_forgotten, network, rise)  # type: ignore[method-assign]
 
 
-def _forgetful(block: ConvolutionBlock3d) -> Callable[[Tensor], Tensor]:
-    layers = list(block)
-    groups = [nn.Sequential(*layers[at : at + 3]) for at in range(0, len(layers), 3)]
+def _step_by_step(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
+    for at in range(0, len(layers), 3):
+        group = nn.Sequential(*layers[at : at + 3])
+        x = _forgotten(group, group, x)
+    return x
 
-    def forward(x: Tensor) -> Tensor:
-        for group in groups:
-            if not block.training:
-                x = group(x)
-                continue
-            norm = next(layer for layer in group if isinstance(layer, _BatchNorm))
 
-            def contexts(
-                norm: _BatchNorm = norm,
-            ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-                return nullcontext(), _unseen(norm)
+def _forgotten(module: nn.Module, function: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    """Call `function`, whose layers are those of `module`, and keep its arguments alone."""
+    norms = [each for each in module.modules() if isinstance(each, _BatchNorm)]
+    if not norms[0].training:
+        return function(*arguments)
 
-            made: Tensor = checkpoint(group, x, use_reentrant=False, context_fn=contexts)
-            x = made
-        return x
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _unseen(norms)
 
-    return forward
+    made: Tensor = checkpoint(function, *arguments, use_reentrant=False, context_fn=contexts)
+    return made
 
 
 @contextmanager
-def _unseen(norm: _BatchNorm) -> Iterator[None]:
-    """Keep the running statistics as they are: they have seen this input before."""
-    norm.track_running_stats = False
+def _unseen(norms: Sequence[_BatchNorm]) -> Iterator[None]:
+    """Keep running statistics as they are: they have seen these inputs before."""
+    before = [norm.track_running_stats for norm in norms]
+    for norm in norms:
+        norm.track_running_stats = False
     try:
         yield
     finally:
-        norm.track_running_stats = True
+        for norm, tracks in zip(norms, before, strict=True):
+            norm.track_running_stats = tracks

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -29,6 +30,7 @@ import torch
 import torch.distributed as dist
 from nuclei import nuclei
 from recomputation import recompute
+from run_files import Records
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -40,8 +42,6 @@ from exactile.models.saving import save_model
 from exactile.models.unet3d import UNet3d
 from exactile.partition import LostRank, Mesh, distribute, even_cuts, partition
 
-CHECKPOINT = "checkpoint.pt"
-LOG = "log.jsonl"
 SPATIAL = (2, 3, 4)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -186,84 +186,6 @@ class Training:
         self.step = state["step"]
 
 
-class Records:
-    """The files of a run, which the first rank alone reads and writes."""
-
-    def __init__(self, folder: Path, mesh: Mesh) -> None:
-        self.folder, self.first = folder, mesh.rank == 0
-
-    def begin(self, resume: bool) -> dict[str, Any] | None:
-        """Return on every rank the state to go on from, or None to start anew."""
-        told: list[Any] = [None]
-        if self.first:
-            try:
-                told = [self._read(resume)]
-            except SettingsError as error:
-                told = [str(error)]
-        # All ranks wait for what the first one says, or they would wait for its error.
-        dist.broadcast_object_list(told, src=0)
-        if isinstance(told[0], str):
-            raise SettingsError(told[0])
-        state: dict[str, Any] | None = told[0]
-        return state
-
-    def _read(self, resume: bool) -> dict[str, Any] | None:
-        path = self.folder / CHECKPOINT
-        if not resume:
-            if path.exists():
-                raise SettingsError(
-                    f"--out {self.folder}: there is a checkpoint in it; give --resume to go on "
-                    "from it, or another folder"
-                )
-            return None
-        if not path.is_file():
-            raise SettingsError(f"--resume: there is no {path}; train without --resume first")
-        try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, ValueError, EOFError) as error:
-            raise SettingsError(
-                f"--resume: {path} cannot be read ({error}); train into another folder"
-            ) from error
-        return state
-
-    def keep(self, steps: int) -> None:
-        """Forget what the log says of later steps than the checkpoint's."""
-        if self.first:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            log = self.folder / LOG
-            lines = log.read_text().splitlines() if log.exists() and steps else []
-            kept = [line for line in lines if json.loads(line)["step"] <= steps]
-            _replace(log, "".join(f"{line}\n" for line in kept).encode())
-
-    def log(self, line: dict[str, float], seconds: float) -> None:
-        """Add a line to the log, and print it with the time it took."""
-        if self.first:
-            with (self.folder / LOG).open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            print(json.dumps(line | {"seconds": round(seconds, 2)}), flush=True)
-
-    def save(self, training: Training, dice: float) -> None:
-        """Write checkpoint and model; each is whole under its name, or the one before is."""
-        if not self.first:
-            return
-        partial = self.folder / f"{CHECKPOINT}.partial"
-        torch.save(training.state(), partial)
-        _replace(self.folder / CHECKPOINT, partial.read_bytes())
-        partial.unlink(missing_ok=True)
-        trained = UNet3d(**training.task.architecture)
-        trained.load_state_dict(training.network.state_dict())
-        save_model(self.folder / "model", trained, describe(training, dice))
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f"{path.name}.new")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
 def describe(training: Training, dice: float) -> dict[str, Any]:
     task = training.task
     return {
@@ -305,12 +227,31 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
     while training.step < arguments.steps:
         begun = time.monotonic()
         line: dict[str, float] = {"step": training.step + 1, **training.descend()}
+        seconds = time.monotonic() - begun
         last = training.step == arguments.steps
         if last or training.step % arguments.every == 0:
             line["validation_dice"] = training.validate()
-        records.log(line, time.monotonic() - begun)
+        records.log(line, seconds)
         if "validation_dice" in line:
-            records.save(training, line["validation_dice"])
+            records.save(training.state())
+            if records.first:
+                save_network(arguments.out / "model", training, line["validation_dice"])
+    tell_memory(mesh, device)
+
+
+def save_network(folder: Path, training: Training, dice: float) -> None:
+    trained = UNet3d(**training.task.architecture)
+    trained.load_state_dict(training.network.state_dict())
+    save_model(folder, trained, describe(training, dice))
+
+
+def tell_memory(mesh: Mesh, device: torch.device) -> None:
+    """Print each rank's peak: of its process, and on a GPU of its tensors there."""
+    peaks = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024]
+    peaks += [torch.cuda.max_memory_allocated() // 2**20] if device.type == "cuda" else []
+    told = mesh.all_gather(peaks)
+    if mesh.rank == 0:
+        print(json.dumps({"peak_mb_of_ranks": told}), flush=True)
 
 
 def join(device: torch.device, seconds: float) -> None:
