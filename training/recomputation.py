@@ -17,6 +17,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from exactile.models.unet3d import ConvolutionBlock3d, UNet3d
+from exactile.partition import SplitTensor
+from exactile.partition.tensor import wrap
 
 
 def recompute(network: UNet3d) -> None:
@@ -44,8 +46,21 @@ def _forgotten(module: nn.Module, function: Callable[..., Tensor], *arguments: A
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), _unseen(norms)
 
-    made: Tensor = checkpoint(function, *arguments, use_reentrant=False, context_fn=contexts)
-    return made
+    # Of split tensors the parts are kept and computed again: those have gradients.
+    frames = [(a.splits, a.mesh) if isinstance(a, SplitTensor) else None for a in arguments]
+    parts = [a.local if isinstance(a, SplitTensor) else a for a in arguments]
+    made: list[Any] = []
+
+    def of_parts(*parts: Any) -> Tensor:
+        given = (p if f is None else wrap(p, *f) for p, f in zip(parts, frames, strict=True))
+        result = function(*given)
+        if not isinstance(result, SplitTensor):
+            return result
+        made[:] = [(result.splits, result.mesh)]
+        return result.local
+
+    part: Tensor = checkpoint(of_parts, *parts, use_reentrant=False, context_fn=contexts)
+    return wrap(part, *made[0]) if made else part
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from exactile.partition.layout import unchanged
 from exactile.partition.mesh import Mesh
 from exactile.partition.surroundings import Surroundings, surround
 
-SLAB_BYTES = 4 * 2**20
+SLAB_BYTES = 2**20
 """Parts with halos that take more than this are convolved in slabs of about this size."""
 
 
@@ -107,6 +107,8 @@ def _in_slabs(
             shape[dim] = outputs
             made = part.new_empty(shape)
         made.narrow(dim, own.start, own.length).copy_(part)
+        # Else they would be held while the next ones are made.
+        del slab, part
     assert made is not None
     return made
 
