@@ -86,5 +86,8 @@ class UNet3d(nn.Module):
 
     def rise(self, level: int, below: Tensor, skip: Tensor) -> Tensor:
         """Return the map of `level`, from that of the level below and the one that skipped it."""
-        made: Tensor = self.merge[level](torch.cat([skip, self.up[level](below)], dim=1))
+        joined = torch.cat([skip, self.up[level](below)], dim=1)
+        # Else it would stay in memory until the level is done.
+        del skip
+        made: Tensor = self.merge[level](joined)
         return made

@@ -24,7 +24,7 @@ from exactile.partition.layout import unchanged
 from exactile.partition.mesh import Mesh
 from exactile.partition.surroundings import Surroundings, surround
 
-SLAB_BYTES = 2**20
+SLAB_BYTES = 2**18
 """Parts with halos that take more than this are convolved in slabs of about this size."""
 
 
@@ -92,8 +92,8 @@ def _in_slabs(
     stride, span = kernel.stride[axis], (weight.shape[axis] - 1) * kernel.dilation[axis] + 1
     outputs = (box.axes[dim].length - span) // stride + 1
     count = -(-box.size * weight.element_size() // SLAB_BYTES)
-    # Slabs overlap by the window: thinner ones than a few windows would be read twice.
-    step = max(-(-outputs // count), -(-4 * span // stride))
+    # Slabs overlap by the window: thinner ones would be read twice.
+    step = max(-(-outputs // count), -(-2 * span // stride))
     made: Tensor | None = None
     for own in Interval(0, outputs).split(step):
         first = box.axes[dim].start + own.start * stride
