@@ -34,11 +34,12 @@ def test_the_peak_of_each_rank_is_within_its_share_and_the_halos(training: bool)
 
 
 def in_slabs(group: dist.ProcessGroup, case: Case) -> object:
-    before, windows.SLAB_BYTES = windows.SLAB_BYTES, 1
+    before = windows.SLAB_BYTES, windows.SLAB_BYTES_IN_TRAINING
+    windows.SLAB_BYTES = windows.SLAB_BYTES_IN_TRAINING = 1
     try:
         return partitioned_pass(group, case)
     finally:
-        windows.SLAB_BYTES = before
+        windows.SLAB_BYTES, windows.SLAB_BYTES_IN_TRAINING = before
 
 
 class Slabbed(Ranks):
@@ -51,14 +52,17 @@ class Slabbed(Ranks):
         return super().run(in_slabs, size, *arguments)
 
 
+@pytest.mark.parametrize("gradients", [False, True])
 @pytest.mark.parametrize("name", ["unet3d", "mixed", "residual"])
-def test_a_convolution_in_slabs_gives_the_values_of_one_process(ranks: Ranks, name: str) -> None:
+def test_a_convolution_in_slabs_gives_the_values_of_one_process(
+    ranks: Ranks, name: str, gradients: bool
+) -> None:
     extent, mesh = ((32, 8, 8), (2, 2, 1)) if name == "unet3d" else ((70, 31), (2, 2))
     cuts = None if name == "unet3d" else ((0, 41, 70), (0, 13, 31))
     if name == "residual":
         extent, cuts = (70, 30), ((0, 41, 70), (0, 13, 30))
-    case = Case(name, extent, mesh, cuts, gradients=False)
-    assert compared(Slabbed(ranks), case)["output"] < 1e-12
+    case = Case(name, extent, mesh, cuts, gradients=gradients)
+    assert max(compared(Slabbed(ranks), case).values()) < 1e-12
 
 
 def test_in_a_fixed_order_of_sums_slabs_do_not_change_bits(ranks: Ranks) -> None:

@@ -5,7 +5,8 @@ Neither way keeps a copy of the part with its halos:
 - With gradients, such a copy is made for the convolution and dropped. The part, which the network
   holds anyhow, and the planes that came from other ranks are kept; on the way back the copy is made
   of them again, with the same values, for as long as the gradients are computed.
-- Without gradients, a large part is read and convolved in slabs.
+- A large part is read and convolved in slabs; in training only a very large one, also for what
+  kernels take beside their input: oneDNN pads two channels to sixteen.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from exactile.partition.surroundings import Surroundings, surround
 
 SLAB_BYTES = 2**18
 """Parts with halos that take more than this are convolved in slabs of about this size."""
+SLAB_BYTES_IN_TRAINING = 2**26
+"""The same where there are gradients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +69,7 @@ def convolved(
     needs = any(t is not None and t.requires_grad for t in (local, weight, bias))
     if not (needs and torch.is_grad_enabled()):
         around = surround(local, mesh, wants)
-        if kernel.output_padding is not None:
-            return func(around.read(around.box), weight, bias, *kernel.arguments())
-        return _in_slabs(func, around, weight, bias, kernel, wants[0].dim)
+        return _in_slabs(func, around, weight, bias, kernel, wants[0].dim, SLAB_BYTES)
     kind = local.device.type
     if torch.is_autocast_enabled(kind) and local.dtype != torch.float64:
         # As autocast does within the function; but what is kept must have the gradient's type.
@@ -79,6 +80,30 @@ def convolved(
     return made
 
 
+def _slabs(
+    around: Surroundings, weight: Tensor, kernel: Kernel, dim: int, most: int
+) -> list[tuple[Interval, Box]]:
+    """Return slabs of outputs across `dim`, and what they read, of about `most` bytes.
+
+    The dimension is exchanged, so that the kernel does not pad it. Transposed convolutions are
+    seldom large, where they exchange at all: all at once.
+    """
+    box, axis = around.box, dim - len(around.box.axes)
+    stride, span = kernel.stride[axis], (weight.shape[axis] - 1) * kernel.dilation[axis] + 1
+    count = -(-box.size * weight.element_size() // most)
+    if kernel.output_padding is not None or count <= 1:
+        return [(Interval(0, 0), box)]
+    outputs = (box.axes[dim].length - span) // stride + 1
+    # Slabs overlap by the window: thinner ones would be read twice.
+    step = max(-(-outputs // count), -(-2 * span // stride))
+    slabs = []
+    for own in Interval(0, outputs).split(step):
+        first = box.axes[dim].start + own.start * stride
+        read = Interval(first, first + (own.length - 1) * stride + span)
+        slabs.append((own, Box((*box.axes[:dim], read, *box.axes[dim + 1 :]))))
+    return slabs
+
+
 def _in_slabs(
     func: Callable[..., Tensor],
     around: Surroundings,
@@ -86,29 +111,21 @@ def _in_slabs(
     bias: Tensor | None,
     kernel: Kernel,
     dim: int,
+    most: int,
 ) -> Tensor:
-    """Convolve slabs across `dim`, which is exchanged, so that the kernel does not pad it."""
-    box, axis = around.box, dim - around.pieces[0].values.dim()
-    stride, span = kernel.stride[axis], (weight.shape[axis] - 1) * kernel.dilation[axis] + 1
-    outputs = (box.axes[dim].length - span) // stride + 1
-    count = -(-box.size * weight.element_size() // SLAB_BYTES)
-    # Slabs overlap by the window: thinner ones would be read twice.
-    step = max(-(-outputs // count), -(-2 * span // stride))
+    slabs = _slabs(around, weight, kernel, dim, most)
+    if len(slabs) == 1:
+        return func(around.read(around.box), weight, bias, *kernel.arguments())
     made: Tensor | None = None
-    for own in Interval(0, outputs).split(step):
-        first = box.axes[dim].start + own.start * stride
-        read = Interval(first, first + (own.length - 1) * stride + span)
-        slab = around.read(Box((*box.axes[:dim], read, *box.axes[dim + 1 :])))
-        part = func(slab, weight, bias, *kernel.arguments())
-        if own.length == outputs:
-            return part
+    for own, box in slabs:
+        part = func(around.read(box), weight, bias, *kernel.arguments())
         if made is None:
             shape = list(part.shape)
-            shape[dim] = outputs
+            shape[dim] = slabs[-1][0].stop
             made = part.new_empty(shape)
         made.narrow(dim, own.start, own.length).copy_(part)
-        # Else they would be held while the next ones are made.
-        del slab, part
+        # Else it would be held while the next one is made.
+        del part
     assert made is not None
     return made
 
@@ -132,7 +149,8 @@ class _Convolved(torch.autograd.Function):
         ctx.around = around.with_values([local.new_empty(0)] * len(around.pieces))
         ctx.kernel, ctx.mesh, ctx.wants = kernel, mesh, wants
         ctx.place, ctx.biases = mesh.journal.place, None if bias is None else list(bias.shape)
-        return func(around.read(around.box), weight, bias, *kernel.arguments())
+        dim = wants[0].dim
+        return _in_slabs(func, around, weight, bias, kernel, dim, SLAB_BYTES_IN_TRAINING)
 
     @staticmethod
     @once_differentiable
@@ -140,22 +158,49 @@ class _Convolved(torch.autograd.Function):
         weight, *pieces = ctx.saved_tensors
         kernel: Kernel = ctx.kernel
         around: Surroundings = ctx.around.with_values(pieces)
-        box = around.read(around.box)
-        for_local, for_weight, for_bias = torch.ops.aten.convolution_backward(
-            gradient,
-            box,
-            weight,
-            ctx.biases,
-            kernel.stride,
-            kernel.padding,
-            kernel.dilation,
-            kernel.output_padding is not None,
-            kernel.output_padding or (0,) * len(kernel.stride),
-            kernel.groups,
-            list(ctx.needs_input_grad[:3]),
-        )
-        del box
-        if for_local is not None:
+        dim = ctx.wants[0].dim
+        slabs = _slabs(around, weight, kernel, dim, SLAB_BYTES_IN_TRAINING)
+        wanted = list(ctx.needs_input_grad[:3])
+        made: list[Tensor | None] = [None, None, None]
+        for own, box in slabs:
+            outer = gradient if len(slabs) == 1 else gradient.narrow(dim, own.start, own.length)
+            some = _backward(outer, around.read(box), weight, ctx.biases, kernel, wanted)
+            if len(slabs) == 1:
+                made = list(some)
+                break
+            if some[0] is not None:
+                if made[0] is None:
+                    made[0] = some[0].new_zeros(around.box.shape)
+                made[0][box.relative_to(around.box).slices].add_(some[0])
+            for which, summand in enumerate(some[1:], 1):
+                known = made[which]
+                made[which] = summand if known is None or summand is None else known.add_(summand)
+        if (whole := made[0]) is not None:
             with ctx.mesh.journal.back_at(ctx.place):
-                for_local = return_box(for_local, ctx.mesh, ctx.wants)
-        return for_local, for_weight, for_bias, None, None, None, None
+                made[0] = return_box(whole, ctx.mesh, ctx.wants)
+        return (*made, None, None, None, None)
+
+
+def _backward(
+    gradient: Tensor,
+    box: Tensor,
+    weight: Tensor,
+    biases: list[int] | None,
+    kernel: Kernel,
+    wanted: list[bool],
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of the box, the weight and the bias."""
+    made: tuple[Tensor | None, ...] = torch.ops.aten.convolution_backward(
+        gradient,
+        box,
+        weight,
+        biases,
+        kernel.stride,
+        kernel.padding,
+        kernel.dilation,
+        kernel.output_padding is not None,
+        kernel.output_padding or (0,) * len(kernel.stride),
+        kernel.groups,
+        wanted,
+    )
+    return made
