@@ -169,15 +169,15 @@ class _Convolved(torch.autograd.Function):
                 made = list(some)
                 break
             if some[0] is not None:
-                if made[0] is None:
-                    made[0] = some[0].new_zeros(around.box.shape)
-                made[0][box.relative_to(around.box).slices].add_(some[0])
+                whole = some[0].new_zeros(around.box.shape) if made[0] is None else made[0]
+                whole[box.relative_to(around.box).slices].add_(some[0])
+                made[0] = whole
             for which, summand in enumerate(some[1:], 1):
                 known = made[which]
                 made[which] = summand if known is None or summand is None else known.add_(summand)
-        if (whole := made[0]) is not None:
+        if made[0] is not None:
             with ctx.mesh.journal.back_at(ctx.place):
-                made[0] = return_box(whole, ctx.mesh, ctx.wants)
+                made[0] = return_box(made[0], ctx.mesh, ctx.wants)
         return (*made, None, None, None, None)
 
 
