@@ -80,6 +80,14 @@ class UNet3d(nn.Module):
             skips.append(x)
         skips.pop()
         for level in reversed(range(self.depth)):
-            x = self.merge[level](torch.cat([skips.pop(), self.up[level](x)], dim=1))
+            x = self.rise(level, x, skips.pop())
         logits: Tensor = self.classify(x)
         return logits
+
+    def rise(self, level: int, below: Tensor, skip: Tensor) -> Tensor:
+        """Return the map of `level`, from that of the level below and the one that skipped it."""
+        joined = torch.cat([skip, self.up[level](below)], dim=1)
+        # Else it would stay in memory until the level is done.
+        del skip
+        made: Tensor = self.merge[level](joined)
+        return made

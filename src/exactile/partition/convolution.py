@@ -14,11 +14,12 @@ from torch import Tensor
 
 from exactile.locality.registry import per_axis
 from exactile.partition.align import whole
-from exactile.partition.exchange import Want, enter, fetch_box
+from exactile.partition.exchange import Want, enter
 from exactile.partition.layout import Split, Taps, TransposedTaps
 from exactile.partition.refusal import Refused
 from exactile.partition.registry import rule
 from exactile.partition.tensor import SplitTensor, own_part, wrap
+from exactile.partition.windows import Kernel, convolved
 
 Sizes = int | Sequence[int]
 
@@ -79,8 +80,8 @@ def convolution(
         if not own_part(target, mesh).length:
             empty.append(dim)
         layout[dim] = target
-    local = fetch_box(local, mesh, wants)
-    made = func(local, weight, bias, strides, tuple(kept), dilations, groups)
+    kernel = Kernel(strides, tuple(kept), dilations, groups)
+    made = convolved(func, local, weight, bias, kernel, mesh, wants)
     for dim in empty:
         made = made.narrow(dim, 0, 0)
     return wrap(made, layout, mesh)
@@ -126,8 +127,8 @@ def transposed(
         cuts.append((dim, taps.skip(own), own.length))
         sides[axis] = extra[axis] = 0
         layout[dim] = target
-    local = fetch_box(local, mesh, wants)
-    made = func(local, weight, bias, strides, tuple(sides), tuple(extra), groups, dilations)
+    kernel = Kernel(strides, tuple(sides), dilations, groups, tuple(extra))
+    made = convolved(func, local, weight, bias, kernel, mesh, wants)
     for dim, start, length in cuts:
         made = made.narrow(dim, start, length)
     return wrap(made, layout, mesh)

@@ -75,12 +75,28 @@ def fetch_box(local: Tensor, mesh: Mesh, wants: Sequence[Want], value: float = 0
         return fetch(local, only.dim, mesh, only.split, only.wanted, value)
     pads = [0, 0] * local.dim()
     for want in wants:
-        runs = [Wanted(each.runs) for each in want.wanted]
-        local = fetch(local, want.dim, mesh, want.split, runs)
+        local = fetch(local, want.dim, mesh, want.split, _runs(want))
         mine = want.wanted[mesh.coordinate[want.split.axis]]
         place = 2 * (local.dim() - 1 - want.dim)
         pads[place : place + 2] = mine.low, mine.high
     return F.pad(local, pads, value=value) if any(pads) else local
+
+
+def return_box(gradient: Tensor, mesh: Mesh, wants: Sequence[Want]) -> Tensor:
+    """Return the part's gradient, of that of the box that `fetch_box` gives for `wants`."""
+    for want in reversed(wants):
+        mine = want.wanted[mesh.coordinate[want.split.axis]]
+        gradient = gradient.narrow(want.dim, mine.low, mine.length - mine.low - mine.high)
+    for want in reversed(wants):
+        side = want.split.parts[mesh.coordinate[want.split.axis]].length
+        plan = _Plan(mesh, want.split, _runs(want))
+        gradient = _returned(gradient, want.dim, mesh, plan, side)
+    return gradient
+
+
+def _runs(want: Want) -> list[Wanted]:
+    """Return what the ranks want of one dimension, without constants."""
+    return [Wanted(each.runs) for each in want.wanted]
 
 
 def enter(tensor: Tensor, mesh: Mesh, axes: Iterable[int]) -> Tensor:
@@ -198,22 +214,26 @@ class _Fetch(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        plan, dim = ctx.plan, ctx.dim
         with ctx.mesh.journal.back_at(ctx.place):
-            arriving, wait = _swap(ctx.mesh, gradient, plan.receives, plan.sends, dim)
-        shape = list(gradient.shape)
-        shape[dim] = ctx.side
-        made = gradient.new_zeros(shape)
-        for (start, length), (at, _) in plan.own:
-            made.narrow(dim, start, length).add_(gradient.narrow(dim, at, length))
-        with ctx.mesh.journal.back_at(ctx.place):
-            wait()
-        # In the order of ranks, so that the sums have the same bits in every run.
-        for peer in sorted(arriving):
-            pieces = torch.split(arriving[peer], [length for _, length in plan.sends[peer]], dim)
-            for (start, length), piece in zip(plan.sends[peer], pieces, strict=True):
-                made.narrow(dim, start, length).add_(piece)
+            made = _returned(gradient, ctx.dim, ctx.mesh, ctx.plan, ctx.side)
         return made, None, None, None, None, None
+
+
+def _returned(gradient: Tensor, dim: int, mesh: Mesh, plan: _Plan, side: int) -> Tensor:
+    """Send back the gradient of what was fetched, and add it up; `side` is the part's extent."""
+    arriving, wait = _swap(mesh, gradient, plan.receives, plan.sends, dim)
+    shape = list(gradient.shape)
+    shape[dim] = side
+    made = gradient.new_zeros(shape)
+    for (start, length), (at, _) in plan.own:
+        made.narrow(dim, start, length).add_(gradient.narrow(dim, at, length))
+    wait()
+    # In the order of ranks, so that the sums have the same bits in every run.
+    for peer in sorted(arriving):
+        pieces = torch.split(arriving[peer], [length for _, length in plan.sends[peer]], dim)
+        for (start, length), piece in zip(plan.sends[peer], pieces, strict=True):
+            made.narrow(dim, start, length).add_(piece)
+    return made
 
 
 class _Enter(torch.autograd.Function):

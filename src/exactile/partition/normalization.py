@@ -7,11 +7,14 @@ from math import prod
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from exactile.partition.align import conform, layout_of, whole
 from exactile.partition.exchange import enter
+from exactile.partition.mesh import Mesh
 from exactile.partition.reduction import axes_along, moments, wide
 from exactile.partition.refusal import Refused
 from exactile.partition.registry import rule
@@ -113,15 +116,63 @@ def _normalized(
     if count == 1:
         raise Refused("it has one value for each channel, which has no variance")
     axes = axes_along(image, dims)
-    apart, centre, squares = moments(wide(image.local), dims, count, image.mesh, axes)
-    variance = squares / count
+    channels, shift = per_channel(weight, image.dim()), per_channel(bias, image.dim())
+    made, centre, squares = _Normalized.apply(  # type: ignore[no-untyped-call]
+        image.local, channels, shift, (tuple(dims), count, eps), image.mesh, axes
+    )
     if running_mean is not None and running_var is not None:
         blend(running_mean, centre.mean(0), momentum)
         blend(running_var, (squares / (count - 1)).mean(0), momentum)
-    scale = torch.rsqrt(variance + eps)
-    channels, shift = per_channel(weight, image.dim()), per_channel(bias, image.dim())
-    made = affine(apart, scale if channels is None else scale * channels, shift, image)
-    return wrap(made.to(image.dtype), image.splits, image.mesh)
+    return wrap(made, image.splits, image.mesh)
+
+
+class _Normalized(torch.autograd.Function):
+    """Normalise a part by the statistics of all ranks, and keep for the way back the part alone.
+
+    With y = (x - mean) r and the gradient g of w y + b, that of x is w r (g - [g] - y [g y]), [.]
+    being the mean over what is normalised, of all ranks: Ioffe and Szegedy (2015), section 3.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        local: Tensor,
+        weight: Optional,
+        bias: Optional,
+        over: tuple[tuple[int, ...], int, float],
+        mesh: Mesh,
+        axes: tuple[int, ...],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        dims, count, eps = over
+        apart, centre, squares = moments(wide(local), dims, count, mesh, axes)
+        root = torch.rsqrt(squares / count + eps)
+        ctx.save_for_backward(local, centre, root, weight)
+        ctx.dims, ctx.count, ctx.mesh, ctx.axes = dims, count, mesh, axes
+        ctx.place, ctx.type = mesh.journal.place, None if bias is None else bias.dtype
+        made = apart.mul_(root if weight is None else root * weight)
+        made = made if bias is None else made.add_(bias)
+        ctx.mark_non_differentiable(centre, squares)
+        return made.to(local.dtype), centre, squares
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        local, centre, root, weight = ctx.saved_tensors
+        g = wide(gradient)
+        y = (wide(local) - centre).mul_(root)
+        sums = torch.stack([g.sum(ctx.dims, keepdim=True), (g * y).sum(ctx.dims, keepdim=True)])
+        with ctx.mesh.journal.back_at(ctx.place):
+            ctx.mesh.all_reduce(sums, ctx.axes, dist.ReduceOp.SUM)
+        plain, slanted = sums / ctx.count
+        y.mul_(-slanted).sub_(plain).add_(g)
+        y.mul_(root if weight is None else root * weight)
+        for_bias, for_weight = (each.sum(0, keepdim=True) for each in sums)
+        return (
+            y.to(local.dtype),
+            None if weight is None else for_weight.to(weight.dtype),
+            None if ctx.type is None else for_bias.to(ctx.type),
+            *(None, None, None),
+        )
 
 
 @rule("group_norm", places=(F, torch))
