@@ -22,7 +22,7 @@ from exactile.engines.eager import make_engine
 from exactile.finishing import OutputType
 from exactile.forward import ForwardPass
 from exactile.geometry import AxisLocality, Box, Halo, Locality
-from exactile.images import Plane
+from exactile.images import Plane, open_source
 from exactile.images.tile_assembler import TileAssembler
 from exactile.memory.buffers import Buffers
 from exactile.memory.cost import PassCost
@@ -31,6 +31,7 @@ from exactile.models.saving import save_model
 from exactile.models.unet3d import UNet3d
 from exactile.reference import whole_image_pass
 from exactile.tiling import Plan, axis_plans, plan
+from exactile.traversal import useful_cache_bytes
 
 NAME = "stack.ome.tif"
 ODD = (2, 1, 45, 37, 51)
@@ -365,6 +366,16 @@ def test_tiles_are_begun_in_the_planes_of_one_layer_of_zones_only() -> None:
         for depth in (160, 300)
     }
     assert begun == {160: 128, 300: 128}
+
+
+def test_decoded_chunks_are_kept_for_the_planes_of_a_window_and_not_for_the_stack(
+    clean: Path,
+) -> None:
+    """The stack is one chunk wide and high, of 45 planes; a window has 28 of them."""
+    tiling = plan(ODD[2:], volume_locality(2, 6), TILE)
+    with open_source(clean / "in" / NAME) as source:
+        chunk = source.chunk[0] * source.chunk[1] * 2
+        assert useful_cache_bytes(tiling, source, 1) == 28 * chunk
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,10 @@ that a window has.
 
 from __future__ import annotations
 
-from math import lcm
+from math import lcm, prod
 
 from exactile.geometry import PLANES, Box
+from exactile.images.grid import cell_count
 from exactile.images.source import Source
 from exactile.tiling import WRITER_TILE, Plan
 
@@ -52,7 +53,12 @@ def useful_cache_bytes(tiling: Plan, source: Source, channels: int) -> int:
     """Return how much memory of chunks serves bands as wide as the image; more is of no use."""
     columns = -(-source.shape[1] // source.chunk[1])
     columns += _most_touched(tiling.window[-1], source.chunk[1])
-    return columns * _column_bytes(tiling, source, channels)
+    useful = columns * _column_bytes(tiling, source, channels)
+    if len(tiling.axes) == PLANES:
+        return useful
+    # Chunks may be as large as the planes; without this, those of layers before would be kept.
+    plane = prod(cell_count(source.shape, source.chunk)) * _chunk_bytes(source, channels)
+    return min(useful, plane * _planes_touched(tiling, source))
 
 
 def _column_bytes(tiling: Plan, source: Source, channels: int) -> int:
@@ -61,8 +67,11 @@ def _column_bytes(tiling: Plan, source: Source, channels: int) -> int:
     Between two visits to a chunk, a band's row of windows is read, and a window more.
     """
     rows = _most_touched(tiling.window[-2], source.chunk[0])
-    chunk = source.chunk[0] * source.chunk[1] * source.dtype.itemsize * channels
-    return rows * chunk * _planes_touched(tiling, source)
+    return rows * _chunk_bytes(source, channels) * _planes_touched(tiling, source)
+
+
+def _chunk_bytes(source: Source, channels: int) -> int:
+    return prod(source.chunk) * source.dtype.itemsize * channels
 
 
 def _planes_touched(tiling: Plan, source: Source) -> int:
