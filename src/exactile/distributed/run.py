@@ -36,7 +36,7 @@ from exactile.images.digest import FileDigest
 from exactile.images.storing_sink import StoringSink
 from exactile.inputs import digest_of
 from exactile.outputs import make_folder, plan_outputs
-from exactile.partition import LostRank, with_functions
+from exactile.partition import LostRank
 from exactile.processing import Pointwise
 from exactile.segment import choose_channels
 
@@ -86,7 +86,7 @@ def prepare(settings: PartitionSettings, team: Team) -> Ready:
             torch.cuda.set_device(device)
         outputs = plan_outputs(settings)
         network = load_network(settings)
-        engine = make_engine(with_functions(network.file.network), device, settings.precision)
+        engine = make_engine(network.file.network, device, settings.precision)
         make_folder(settings.out_dir)
         return Ready(settings, team, network, engine, outputs)
 
