@@ -22,6 +22,7 @@ from exactile.geometry import Box
 from exactile.images import Source
 from exactile.job import Job
 from exactile.memory.cost import Releasing
+from exactile.models.extent import check_extent
 from exactile.partition.outofcore import Parts
 from exactile.pipeline import network_failed
 from exactile.planning import plan_image
@@ -124,6 +125,8 @@ def by_exchange(job: Job, source: Source, why: str, budget: int) -> Preparation:
         shape = source.shape_of(job.model.dimensions)
         require_output(shape, job.model.locality)
         tiling = whole_plan(job, shape)
+        if job.model.refused is not None:
+            check_extent(job.model, tiling.extent)
         parts = parts_of(job, tiling.extent, budget)
     except (PlanError, ModelError) as error:
         raise type(error)(f"{source.path}: {error}") from error

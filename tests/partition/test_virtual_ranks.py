@@ -193,11 +193,14 @@ class Exportable(nn.Module):
         self.first = nn.Conv2d(1, 4, 3, padding=1)
         self.norms = nn.Sequential(nn.BatchNorm2d(4), nn.InstanceNorm2d(4), nn.GroupNorm(2, 4))
         self.up = nn.Upsample(scale_factor=2, mode="bilinear")
+        self.greatest = nn.AdaptiveMaxPool2d(1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norms(self.first(x))
-        both = self.up(x) + nn.functional.interpolate(x, scale_factor=2.0)
-        return both[:, 1:, 2:-2, ::2] * x.mean((2, 3), keepdim=True)[:, 1:]
+        maxima, _ = nn.functional.max_pool2d(x, 3, 1, 1, return_indices=True)
+        both = self.up(x) + nn.functional.interpolate(maxima, scale_factor=2.0)
+        gate = x.mean((-2, -1), keepdim=True) + self.greatest(x)
+        return torch.cat([both[:, 1:3], both[:, 3:]], -3)[:, :, 2:-2, ::2] * gate[:, 1:]
 
 
 def test_an_exported_program_runs_by_the_rules_of_its_functions() -> None:
@@ -213,4 +216,5 @@ def test_an_exported_program_runs_by_the_rules_of_its_functions() -> None:
     with torch.inference_mode():
         expected = Exportable().eval()(image)
         for place, part in run_in_turns((2,), act):
-            assert torch.allclose(part, expected[place], rtol=0, atol=2e-6)
+            # Values are up to 20; what sums in another order change was measured: 3e-7 of that.
+            assert float((part - expected[place]).abs().max() / expected.abs().max()) < 1e-6

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from exactile.distributed.arrangement import Arrangement
 from exactile.distributed.field import Field
-from exactile.distributed.network import Network
 from exactile.distributed.team import Team
 from exactile.engine import DTYPES
 from exactile.engines.eager import EagerEngine, placed
 from exactile.finishing import OutputType, finish
 from exactile.fixed_order import fixed_order
 from exactile.geometry import Box, Interval
+from exactile.models.model import Model
 from exactile.partition import Mesh, SplitTensor, distribute, partition
 from exactile.processing import Pointwise
 
@@ -50,7 +50,7 @@ class Exchanged:
 def run_field(
     team: Team,
     engine: EagerEngine,
-    network: Network,
+    model: Model,
     arrangement: Arrangement,
     field: Field,
     steps: tuple[Pointwise, ...],
@@ -74,13 +74,13 @@ def run_field(
         made = partition(engine.network, mesh).split(distribute(x, mesh))
         del x
         # Where the output lies beyond the image is known on every rank.
-        kept = Box.of_shape(network.output_shape(field.shape))
+        kept = Box.of_shape(model.locality.output_shape(field.shape))
         boxes = tuple(_box(made, mesh, rank) & kept for rank in range(team.size))
         inside = boxes[mesh.rank].relative_to(_box(made, mesh, mesh.rank))
         local = made.local if isinstance(made, SplitTensor) else made
         output = local[0][inside.slices].to(torch.float32, memory_format=torch.contiguous_format)
         del made, local
-        own = finish(output, output_type, network.finishing)
+        own = finish(output, output_type, model.finishing)
     if field.dimensions == 2:
         own = own[:, None]
         boxes = tuple(Box((Interval(0, 1), *each.axes)) for each in boxes)

@@ -18,13 +18,13 @@ import torch
 from exactile.certificate import RECORDED_VERSIONS, StepRecord
 from exactile.distributed.arrangement import NAMES, Arrangement
 from exactile.distributed.forward import Exchanged
-from exactile.distributed.network import Network
 from exactile.distributed.settings import PartitionSettings
 from exactile.engines.eager import EagerEngine
 from exactile.finishing import label_dtype
 from exactile.images import OutputImage, Source
 from exactile.images.digest import FileDigest
 from exactile.images.zarr_layout import is_zarr_name
+from exactile.models.model import Model
 from exactile.normalization import describe
 
 
@@ -48,7 +48,7 @@ class Result:
 
 def identify(
     settings: PartitionSettings,
-    network: Network,
+    model: Model,
     engine: EagerEngine,
     arrangement: Arrangement,
     name: str,
@@ -64,11 +64,11 @@ def identify(
         "the command": "partition",
         "the image's name": name,
         "the image": sha256,
-        "the model": network.file.sha256,
-        "F": " x ".join(map(str, network.alignment)),
-        "the normalisation": describe(network.before),
-        "the finishing": describe(network.finishing.after),
-        "the classes": ", ".join(network.classes),
+        "the model": model.file.sha256,
+        "F": " x ".join(map(str, model.locality.alignment)),
+        "the normalisation": describe(model.before),
+        "the finishing": describe(model.finishing.after),
+        "the classes": ", ".join(model.classes),
         "--outputType": settings.output_type,
         "--precision": settings.precision,
         "--channel": "all" if channels is None else ",".join(map(str, channels)),
@@ -82,10 +82,10 @@ def identify(
 
 
 def describe_output(
-    settings: PartitionSettings, network: Network, source: Source, channels: tuple[int, ...]
+    settings: PartitionSettings, model: Model, source: Source, channels: tuple[int, ...]
 ) -> OutputImage:
     """Return shape, type and metadata of what is written for `source`."""
-    labels, classes = settings.output_type == "labels", network.classes
+    labels, classes = settings.output_type == "labels", model.classes
     metadata = source.metadata
     names = metadata.channels
     if not labels:
@@ -93,12 +93,12 @@ def describe_output(
     elif names:
         names = ("+".join(names[channel] for channel in channels),)
     sizes = dict(zip(NAMES, (source.size_z, *source.shape), strict=True))
-    axes = NAMES[-network.dimensions :]
-    shape = network.output_shape(tuple(sizes[axis] for axis in axes))
+    axes = NAMES[-model.dimensions :]
+    shape = model.locality.output_shape(tuple(sizes[axis] for axis in axes))
     sizes |= zip(axes, shape, strict=True)
     scaled: dict[str, Any] = {}
-    if network.locality is not None:
-        for axis, locality in zip(axes.lower(), network.locality.axes, strict=True):
+    if model.refused is None:
+        for axis, locality in zip(axes.lower(), model.locality.axes, strict=True):
             size = getattr(metadata, axis)
             scaled[axis] = size and replace(size, value=float(size.value / locality.scale))
     return OutputImage(
@@ -120,7 +120,7 @@ def _label_names(classes: tuple[str, ...]) -> tuple[str, ...]:
 
 def certificate(
     settings: PartitionSettings,
-    network: Network,
+    model: Model,
     engine: EagerEngine,
     source: Source,
     output: str,
@@ -152,20 +152,20 @@ def certificate(
             },
         },
         "model": {
-            "name": network.file.name,
-            "version": network.file.version,
-            "format": network.file.format,
-            "sha256": network.file.sha256,
-            "normalization": describe(network.before) + " (assumed)" * network.assumed,
-            "finishing": describe(network.finishing.after),
-            "classes": network.classes,
-            "local": network.locality is not None,
+            "name": model.name,
+            "version": model.file.version,
+            "format": model.file.format,
+            "sha256": model.file.sha256,
+            "normalization": describe(model.before) + " (assumed)" * model.assumed,
+            "finishing": describe(model.finishing.after),
+            "classes": model.classes,
+            "local": model.refused is None,
         },
         "settings": settings.given(),
         "partition": {
-            "axes": NAMES[-network.dimensions :],
+            "axes": NAMES[-model.dimensions :],
             "mesh": arrangement.mesh,
-            "alignment": network.alignment,
+            "alignment": model.locality.alignment,
             "extent": [cuts[-1] for cuts in arrangement.cuts],
             "cuts": arrangement.cuts,
             "received": result.exchanged.received,
@@ -174,7 +174,7 @@ def certificate(
         "device": engine.describe(),
         "engine": engine.name,
         "claim": (
-            f"Each {'plane' if network.dimensions == 2 else 'volume'} went through the network as "
+            f"Each {'plane' if model.dimensions == 2 else 'volume'} went through the network as "
             f"a whole, split over the ranks ({arrangement}): the output is that of one process, up "
             "to the order of sums within kernels and over ranks."
         ),

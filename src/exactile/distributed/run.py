@@ -23,20 +23,22 @@ from exactile.distributed.arrangement import Arrangement, arrange
 from exactile.distributed.field import Field, fields_of
 from exactile.distributed.forward import Exchanged, Parts, run_field
 from exactile.distributed.measuring import fit_together
-from exactile.distributed.network import Network, load_network
+from exactile.distributed.network import load_network
 from exactile.distributed.record import Result, certificate, describe_output, identify
 from exactile.distributed.settings import PartitionSettings
 from exactile.distributed.team import Team
 from exactile.distributed.writing import TileFile, adopt_tiles, write_parts
 from exactile.engines.eager import EagerEngine, make_engine
-from exactile.errors import ExactileError, ImageError
+from exactile.errors import ExactileError, ImageError, ModelError
 from exactile.finished import is_finished
 from exactile.images import OutputImage, Source, open_sink, open_source
 from exactile.images.digest import FileDigest
 from exactile.images.storing_sink import StoringSink
 from exactile.inputs import digest_of
+from exactile.models.extent import check_extent
+from exactile.models.model import Model
 from exactile.outputs import make_folder, plan_outputs
-from exactile.partition import LostRank, with_functions
+from exactile.partition import LostRank
 from exactile.processing import Pointwise
 from exactile.segment import choose_channels
 
@@ -56,7 +58,7 @@ class Ready:
 
     settings: PartitionSettings
     team: Team
-    network: Network
+    model: Model
     engine: EagerEngine
     outputs: dict[Path, Path]
     """The results by their images."""
@@ -85,10 +87,10 @@ def prepare(settings: PartitionSettings, team: Team) -> Ready:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         outputs = plan_outputs(settings)
-        network = load_network(settings)
-        engine = make_engine(with_functions(network.file.network), device, settings.precision)
+        model = load_network(settings)
+        engine = make_engine(model.network, device, settings.precision)
         make_folder(settings.out_dir)
-        return Ready(settings, team, network, engine, outputs)
+        return Ready(settings, team, model, engine, outputs)
 
     return team.together(load)
 
@@ -149,7 +151,7 @@ def partition_image(ready: Ready, path: Path, output: Path) -> None:
         steps: dict[str, tuple[StepRecord, ...]] = {}
         exchanged = Exchanged()
         for field in planned.fields:
-            fitted = fit_together(team, ready.network.before, field)
+            fitted = fit_together(team, ready.model.before, field)
             steps[str(field)] = tuple(StepRecord.of(step) for step in fitted)
             parts, received = _run(ready, planned.arrangement, field, fitted)
             exchanged += received
@@ -173,7 +175,7 @@ def partition_image(ready: Ready, path: Path, output: Path) -> None:
                 time.monotonic() - begun,
             )
             content = certificate(
-                ready.settings, ready.network, ready.engine, source, output.name, file, result
+                ready.settings, ready.model, ready.engine, source, output.name, file, result
             )
             with written_beside(output, content):
                 sink.close()
@@ -192,22 +194,28 @@ def plan_image(ready: Ready, source: Source) -> Planned:
     """Return how the image of `source` is run; no pixel is read.
 
     Raises:
-        ImageError: if it does not fit the network.
+        ImageError: if it is too small for the network.
+        ModelError: if the network does not run on an image of this size.
         PlanError: if it cannot be split as asked for.
     """
-    settings, network = ready.settings, ready.network
-    channels = choose_channels(source, settings.channel, network.channels)
-    fields = fields_of(source, channels, network.dimensions)
+    settings, model = ready.settings, ready.model
+    channels = choose_channels(source, settings.channel, model.channels)
+    fields = fields_of(source, channels, model.dimensions)
     shape = fields[0].shape
-    if 0 in network.output_shape(shape):
+    if 0 in model.locality.output_shape(shape):
         raise ImageError(
-            f"{source.path}: is too small for {network.file.name}, of whose output nothing lies in "
+            f"{source.path}: is too small for {model.name}, of whose output nothing lies in "
             f"an image of {' x '.join(map(str, shape))} px"
         )
-    extent = network.pad(shape)
-    network.check_extent(extent, source.path)
-    arrangement = arrange(extent, network.alignment, ready.team.size, settings.mesh, settings.axes)
-    image = describe_output(settings, network, source, channels)
+    extent = model.locality.pad(shape)
+    try:
+        check_extent(model, extent)
+    except ModelError as error:
+        raise ModelError(f"{source.path}: {error}") from error
+    arrangement = arrange(
+        *(extent, model.locality.alignment, ready.team.size, settings.mesh, settings.axes)
+    )
+    image = describe_output(settings, model, source, channels)
     return Planned(channels, fields, arrangement, image)
 
 
@@ -225,7 +233,7 @@ def _look(
         digest = digest_of(path)
         identity = identify(
             ready.settings,
-            ready.network,
+            ready.model,
             ready.engine,
             planned.arrangement,
             path.name,
@@ -245,7 +253,7 @@ def _run(
     team = ready.team
     try:
         return run_field(
-            *(team, ready.engine, ready.network, arrangement, field, steps),
+            *(team, ready.engine, ready.model, arrangement, field, steps),
             ready.settings.output_type,
         )
     except (RuntimeError, MemoryError) as error:

@@ -13,7 +13,6 @@ from exactile.partition import (  # noqa: F401 - importing a family registers it
     shape,
     upsampling,
 )
-from exactile.partition.exported import with_functions
 from exactile.partition.layout import Split, even_cuts
 from exactile.partition.mesh import Mesh
 from exactile.partition.module import Partitioned, distribute, partition
@@ -31,5 +30,4 @@ __all__ = [
     "distribute",
     "even_cuts",
     "partition",
-    "with_functions",
 ]

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from exactile.partition.normalization import batch_norm, instance_norm
+from exactile.partition.pooling import adaptive_maximum, max_pool
 from exactile.partition.registry import RULES, Rule
 from exactile.partition.shape import getitem
 from exactile.partition.tensor import SplitTensor
@@ -108,3 +109,19 @@ def _resizing(mode: str) -> Rule:
 
 for _name, _mode in RESIZINGS:
     RULES[getattr(aten, _name).vec] = _resizing(_mode)
+
+
+def _maxima(known: Rule, function: Any) -> Rule:
+    def pool(func: Any, input: SplitTensor, *parameters: Any) -> tuple[Tensor, None]:
+        """Return the maxima, and nothing for their indices, which the program may leave."""
+        return known(function, input, *parameters), None
+
+    return pool
+
+
+for _axes in (1, 2, 3):
+    _name = f"adaptive_max_pool{_axes}d"
+    RULES[getattr(aten, _name).default] = _maxima(adaptive_maximum, getattr(F, _name))
+for _axes in (2, 3):
+    _maximum = getattr(F, f"max_pool{_axes}d")
+    RULES[getattr(aten, f"max_pool{_axes}d_with_indices").default] = _maxima(max_pool, _maximum)
