@@ -93,7 +93,7 @@ def plan_of(folder: Path) -> dict[str, Any]:
     return made
 
 
-@pytest.mark.parametrize("kind", ["labels", "logits"])
+@pytest.mark.parametrize("kind", [pytest.param("labels", marks=pytest.mark.slow), "logits"])
 def test_tiles_and_exchange_write_the_same_file_of_a_stack(
     tmp_path: Path, stacks: Path, model: Path, kind: str
 ) -> None:

@@ -28,7 +28,7 @@ from exactile.job import Job
 from exactile.models.model import Model
 from exactile.normalization import describe
 from exactile.preparation import Preparation
-from exactile.tiling import Plan
+from exactile.settings import SegmentSettings
 from exactile.verification import Verification
 
 
@@ -68,18 +68,26 @@ def input_record(
 
 
 def describe_output(
-    source: Source, channels: tuple[int, ...], tiling: Plan, job: Job, name: str
+    source: Source,
+    channels: tuple[int, ...],
+    shape: tuple[int, ...],
+    model: Model,
+    settings: SegmentSettings,
+    name: str,
 ) -> OutputImage:
-    """Return shape, type and metadata of what is written for `source` under `name`."""
-    labels, classes = job.settings.output_type == "labels", job.model.classes
+    """Return shape, type and metadata of what is written for `source` under `name`.
+
+    `shape` is that of each plane or volume of the output, ([Z,] Y, X).
+    """
+    labels, classes = settings.output_type == "labels", model.classes
     metadata = source.metadata
     names = metadata.channels
     if not labels:
         names = classes
     elif names:
         names = ("+".join(names[channel] for channel in channels),)
-    *z, y, x = (axis.scale for axis in job.model.locality.axes)
-    *stack, height, width = tiling.output_shape
+    *z, y, x = (axis.scale for axis in model.locality.axes)
+    *stack, height, width = shape
     return OutputImage(
         shape=(height, width),
         dtype=label_dtype(len(classes)) if labels else np.dtype(np.float32),
@@ -93,9 +101,9 @@ def describe_output(
             y=_scaled(metadata.y, y),
             x=_scaled(metadata.x, x),
         ),
-        labels=label_names(job.model) if labels else (),
-        pyramid=job.settings.pyramid,
-        zarr_version=job.settings.zarr_version_of(name) or DEFAULT_VERSION,
+        labels=label_names(model) if labels else (),
+        pyramid=settings.pyramid,
+        zarr_version=settings.zarr_version_of(name) or DEFAULT_VERSION,
     )
 
 

@@ -109,8 +109,10 @@ class Segmentation:
             ExactileError: if anything stands in the way; nothing is under the final name then, and
                 what is stored stays for a later run, unless it could not be trusted.
         """
-        tiling = self.account.at_hand.tiling
-        whole = describe_output(self.source, self.channels, tiling, self.job, whole_name)
+        job, shape = self.job, self.account.at_hand.tiling.output_shape
+        whole = describe_output(
+            self.source, self.channels, shape, job.model, job.settings, whole_name
+        )
         part = self.part
         with self._open_sink(output, whole, whole_name) as sink:
             target = sink if part is None else PartSink(sink, whole, part.plane, self.kept)

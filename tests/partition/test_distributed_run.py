@@ -17,13 +17,12 @@ from partition_ranks import Ranks
 from program import arguments, call, files_in
 from torch import nn
 
-from exactile.distributed.field import fields_of
 from exactile.distributed.measuring import fit_together
 from exactile.distributed.run import partition_collection, prepare
 from exactile.distributed.settings import PartitionSettings
 from exactile.distributed.team import RankError, Team
 from exactile.errors import ImageError
-from exactile.images import open_source
+from exactile.images import Volume, open_source
 from exactile.normalization import fit_array, normalize
 from exactile.processing import Before, ScaleRange, ZScore
 
@@ -151,8 +150,7 @@ def test_volumes_of_each_time_point_go_through_as_wholes(
 
 def fitted(group: dist.ProcessGroup, path: Path, steps: tuple[Before, ...]) -> Any:
     with open_source(path) as source:
-        [field] = fields_of(source, (0,), 3)
-        return fit_together(Team(), steps, field)
+        return fit_together(Team(), steps, source, Volume(), (0,))
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])

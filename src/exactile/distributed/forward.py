@@ -1,4 +1,4 @@
-"""One field through the network on all ranks: each reads its part, and has its part of the result.
+"""One plane or volume through the network on all ranks: each reads its part, and makes it.
 
 Nothing is recomputed, and no rank ever holds more than its part and its halos: see
 `exactile.partition`.
@@ -9,20 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from exactile.distributed.arrangement import Arrangement
-from exactile.distributed.field import Field
 from exactile.distributed.team import Team
 from exactile.engine import DTYPES
 from exactile.engines.eager import EagerEngine, placed
 from exactile.finishing import OutputType, finish
 from exactile.fixed_order import fixed_order
-from exactile.geometry import Box, Interval
+from exactile.geometry import PLANES, Box, Interval
 from exactile.models.model import Model
 from exactile.partition import Mesh, SplitTensor, distribute, partition
-from exactile.processing import Pointwise
+from exactile.pipeline import Normalized
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,15 @@ class Exchanged:
         return Exchanged(self.received + other.received, self.messages + other.messages)
 
 
-def run_field(
+def run_whole(
     team: Team,
     engine: EagerEngine,
     model: Model,
     arrangement: Arrangement,
-    field: Field,
-    steps: tuple[Pointwise, ...],
+    image: Normalized,
     output_type: OutputType,
 ) -> tuple[Parts, Exchanged]:
-    """Return what is written for `field`, and what this rank received for it.
+    """Return what is written for `image`, and what this rank received for it.
 
     Raises:
         RankError: if a rank cannot read its part.
@@ -66,7 +65,12 @@ def run_field(
     """
     mesh = team.mesh(arrangement.mesh)
     box = arrangement.part(mesh.coordinate)
-    pixels = team.together(lambda: field.read(box, steps))
+
+    def read() -> NDArray[np.float32]:
+        # With more ranks than multiples of F, some have nothing.
+        return image.read(box) if box.size else np.empty((model.channels, *box.shape), np.float32)
+
+    pixels = team.together(read)
     mesh.journal.exchanges.clear()
     with torch.no_grad(), fixed_order(engine.device):
         x = placed(pixels[None], engine.device, DTYPES[engine.precision])
@@ -74,14 +78,14 @@ def run_field(
         made = partition(engine.network, mesh).split(distribute(x, mesh))
         del x
         # Where the output lies beyond the image is known on every rank.
-        kept = Box.of_shape(model.locality.output_shape(field.shape))
+        kept = Box.of_shape(model.locality.output_shape(image.source.shape_of(model.dimensions)))
         boxes = tuple(_box(made, mesh, rank) & kept for rank in range(team.size))
         inside = boxes[mesh.rank].relative_to(_box(made, mesh, mesh.rank))
         local = made.local if isinstance(made, SplitTensor) else made
         output = local[0][inside.slices].to(torch.float32, memory_format=torch.contiguous_format)
         del made, local
         own = finish(output, output_type, model.finishing)
-    if field.dimensions == 2:
+    if model.dimensions == PLANES:
         own = own[:, None]
         boxes = tuple(Box((Interval(0, 1), *each.axes)) for each in boxes)
     entries = mesh.journal.exchanges

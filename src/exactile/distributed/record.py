@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 import torch
 
 from exactile.certificate import RECORDED_VERSIONS, StepRecord
@@ -20,8 +19,7 @@ from exactile.distributed.arrangement import NAMES, Arrangement
 from exactile.distributed.forward import Exchanged
 from exactile.distributed.settings import PartitionSettings
 from exactile.engines.eager import EagerEngine
-from exactile.finishing import label_dtype
-from exactile.images import OutputImage, Source
+from exactile.images import Source
 from exactile.images.digest import FileDigest
 from exactile.images.zarr_layout import is_zarr_name
 from exactile.models.model import Model
@@ -79,43 +77,6 @@ def identify(
     if is_zarr_name(output):
         facts["--zarrVersion"] = settings.zarr_version
     return facts | {f"the version of {each}": version(each) for each in RECORDED_VERSIONS}
-
-
-def describe_output(
-    settings: PartitionSettings, model: Model, source: Source, channels: tuple[int, ...]
-) -> OutputImage:
-    """Return shape, type and metadata of what is written for `source`."""
-    labels, classes = settings.output_type == "labels", model.classes
-    metadata = source.metadata
-    names = metadata.channels
-    if not labels:
-        names = classes
-    elif names:
-        names = ("+".join(names[channel] for channel in channels),)
-    sizes = dict(zip(NAMES, (source.size_z, *source.shape), strict=True))
-    axes = NAMES[-model.dimensions :]
-    shape = model.locality.output_shape(tuple(sizes[axis] for axis in axes))
-    sizes |= zip(axes, shape, strict=True)
-    scaled: dict[str, Any] = {}
-    if model.refused is None:
-        for axis, locality in zip(axes.lower(), model.locality.axes, strict=True):
-            size = getattr(metadata, axis)
-            scaled[axis] = size and replace(size, value=float(size.value / locality.scale))
-    return OutputImage(
-        shape=(sizes["Y"], sizes["X"]),
-        dtype=label_dtype(len(classes)) if labels else np.dtype(np.float32),
-        size_t=source.size_t,
-        size_c=1 if labels else len(classes),
-        size_z=sizes["Z"],
-        metadata=replace(metadata, channels=names, **scaled),
-        labels=_label_names(classes) if labels else (),
-        zarr_version=settings.zarr_version,
-    )
-
-
-def _label_names(classes: tuple[str, ...]) -> tuple[str, ...]:
-    # A single channel is foreground, 1, or not.
-    return classes if len(classes) > 1 else ("background", *classes)
 
 
 def certificate(

@@ -20,18 +20,17 @@ import torch
 from exactile.certificate import StepRecord, written_beside
 from exactile.devices import choose_device
 from exactile.distributed.arrangement import Arrangement, arrange
-from exactile.distributed.field import Field, fields_of
-from exactile.distributed.forward import Exchanged, Parts, run_field
+from exactile.distributed.forward import Exchanged, Parts, run_whole
 from exactile.distributed.measuring import fit_together
 from exactile.distributed.network import load_network
-from exactile.distributed.record import Result, certificate, describe_output, identify
+from exactile.distributed.record import Result, certificate, identify
 from exactile.distributed.settings import PartitionSettings
 from exactile.distributed.team import Team
 from exactile.distributed.writing import TileFile, adopt_tiles, write_parts
 from exactile.engines.eager import EagerEngine, make_engine
 from exactile.errors import ExactileError, ImageError, ModelError
 from exactile.finished import is_finished
-from exactile.images import OutputImage, Source, open_sink, open_source
+from exactile.images import OutputImage, Plane, Source, Whole, open_sink, open_source
 from exactile.images.digest import FileDigest
 from exactile.images.storing_sink import StoringSink
 from exactile.inputs import digest_of
@@ -39,7 +38,8 @@ from exactile.models.extent import check_extent
 from exactile.models.model import Model
 from exactile.outputs import make_folder, plan_outputs
 from exactile.partition import LostRank
-from exactile.processing import Pointwise
+from exactile.pipeline import Normalized
+from exactile.records import describe_output
 from exactile.segment import choose_channels
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,6 @@ class Planned:
     """How one image is run."""
 
     channels: tuple[int, ...]
-    fields: tuple[Field, ...]
     arrangement: Arrangement
     image: OutputImage
     """What is written."""
@@ -133,7 +132,7 @@ def partition_image(ready: Ready, path: Path, output: Path) -> None:
 
         def plan() -> tuple[Source, Planned]:
             source = opened.enter_context(open_source(path, CACHE_BYTES))
-            return source, plan_image(ready, source)
+            return source, plan_image(ready, source, output.name)
 
         source, planned = team.together(plan)
         digest, identity, finished = _look(ready, path, output, planned)
@@ -150,12 +149,13 @@ def partition_image(ready: Ready, path: Path, output: Path) -> None:
         tiles = TileFile(output, planned.image, team.rank)
         steps: dict[str, tuple[StepRecord, ...]] = {}
         exchanged = Exchanged()
-        for field in planned.fields:
-            fitted = fit_together(team, ready.model.before, field)
-            steps[str(field)] = tuple(StepRecord.of(step) for step in fitted)
-            parts, received = _run(ready, planned.arrangement, field, fitted)
+        for whole in source.wholes(ready.model.dimensions):
+            fitted = fit_together(team, ready.model.before, source, whole, planned.channels)
+            steps[str(whole)] = tuple(StepRecord.of(step) for step in fitted)
+            image = Normalized(source, whole, planned.channels, fitted)
+            parts, received = _run(ready, planned.arrangement, image)
             exchanged += received
-            write_parts(team, parts, field.planes, tiles)
+            write_parts(team, parts, _planes(whole, planned.image), tiles)
         # JSON makes lists of tuples.
         told: list[Any] = team.share([tiles.entries, astuple(exchanged)])
         everything = sum((Exchanged(*numbers) for _, numbers in told), Exchanged())
@@ -190,8 +190,8 @@ def partition_image(ready: Ready, path: Path, output: Path) -> None:
     )
 
 
-def plan_image(ready: Ready, source: Source) -> Planned:
-    """Return how the image of `source` is run; no pixel is read.
+def plan_image(ready: Ready, source: Source, name: str) -> Planned:
+    """Return how the image of `source` is run, for the result `name`; no pixel is read.
 
     Raises:
         ImageError: if it is too small for the network.
@@ -200,9 +200,9 @@ def plan_image(ready: Ready, source: Source) -> Planned:
     """
     settings, model = ready.settings, ready.model
     channels = choose_channels(source, settings.channel, model.channels)
-    fields = fields_of(source, channels, model.dimensions)
-    shape = fields[0].shape
-    if 0 in model.locality.output_shape(shape):
+    shape = source.shape_of(model.dimensions)
+    kept = model.locality.output_shape(shape)
+    if 0 in kept:
         raise ImageError(
             f"{source.path}: is too small for {model.name}, of whose output nothing lies in "
             f"an image of {' x '.join(map(str, shape))} px"
@@ -215,8 +215,8 @@ def plan_image(ready: Ready, source: Source) -> Planned:
     arrangement = arrange(
         *(extent, model.locality.alignment, ready.team.size, settings.mesh, settings.axes)
     )
-    image = describe_output(settings, model, source, channels)
-    return Planned(channels, fields, arrangement, image)
+    image = describe_output(source, channels, kept, model, settings, name)
+    return Planned(channels, arrangement, image)
 
 
 def _look(
@@ -247,20 +247,24 @@ def _look(
     return FileDigest(*digest), identity, finished
 
 
-def _run(
-    ready: Ready, arrangement: Arrangement, field: Field, steps: tuple[Pointwise, ...]
-) -> tuple[Parts, Exchanged]:
+def _planes(whole: Whole, image: OutputImage) -> tuple[Plane, ...]:
+    """Return the planes of the result for `whole`, in their order."""
+    if isinstance(whole, Plane):
+        return (whole,)
+    return tuple(Plane(whole.t, z) for z in range(image.size_z))
+
+
+def _run(ready: Ready, arrangement: Arrangement, image: Normalized) -> tuple[Parts, Exchanged]:
     team = ready.team
     try:
-        return run_field(
-            *(team, ready.engine, ready.model, arrangement, field, steps),
-            ready.settings.output_type,
+        return run_whole(
+            *(team, ready.engine, ready.model, arrangement, image), ready.settings.output_type
         )
     except (RuntimeError, MemoryError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         broken = Broken(
-            f"rank {team.rank}: {field.source.path}: the network failed on its part of {field}: "
-            f"{said}; if memory is short, use more ranks"
+            f"rank {team.rank}: {image.source.path}: the network failed on its part of "
+            f"{image.whole}: {said}; if memory is short, use more ranks"
         )
         team.give_up(broken)
         raise broken from error

@@ -1,7 +1,7 @@
 """From parts of a result to a file: each rank compresses its share, the first puts it together.
 
 A file has rows of tiles of planes, a part has its own box. What a rank writes are rows of tiles,
-consecutive ones of all planes of a field; the pieces of a row come from the ranks that have them:
+consecutive ones of all planes of a volume; the pieces of a row come from the ranks that have them:
 
     parts (2 x 2)           rows of tiles
     +------+------+         +-------------+

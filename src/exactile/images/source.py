@@ -137,6 +137,11 @@ class Source(ABC):
         """Return the sides of what is decoded at once of one of those."""
         return self.chunk if dimensions == PLANES else (self.depth, *self.chunk)
 
+    def rows_of(self, dimensions: int) -> int:
+        """Return how many rows of blocks one of those has, as `read_all` counts them."""
+        slabs = 1 if dimensions == PLANES else -(-self.size_z // self.depth)
+        return slabs * cell_count(self.shape, self.chunk)[0]
+
     @property
     def decoded_bytes(self) -> int:
         """Most bytes of decoded chunks at a time: the cache, and what is on its way to it."""
