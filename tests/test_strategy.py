@@ -150,17 +150,18 @@ def test_another_engine_than_eager_is_refused_by_exchange(
 
 
 def test_a_full_disk_leaves_one_message_and_nothing_else(
-    tmp_path: Path, images: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(self: FileShelf, _: object) -> NoReturn:
         raise self._refused(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
     monkeypatch.setattr(FileShelf, "put", full)
+    write_image(tmp_path / "in" / "image.ome.tif", noise_image((2048, 2048)))
     options = {"model": small_model, "strategy": "exchange", "memory": "64MB"}
-    ended = call(arguments(images, tmp_path, **options))
+    ended = call(arguments(tmp_path / "in", tmp_path / "out", **options))
     assert ended.code != 0
     assert any("No space left on device; make room on its disk" in line for line in ended.errors)
-    assert not [name for name in files_in(tmp_path) if not name.startswith("exactile/")]
+    assert not [name for name in files_in(tmp_path / "out") if not name.startswith("exactile/")]
 
 
 def test_auto_takes_exchange_where_tiles_would_compute_far_more(small_model: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, UntypedStorage
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
 from exactile.partition.shelf import Shelf
@@ -62,6 +62,12 @@ class Pager:
         used = {key: held for key in keys if (held := self._held.pop(key, None)) is not None}
         self._held |= used
         away = [held for held in used.values() if held.place is not None]
+        # The shelf's own copies are no work of the network's, for which a mode may be entered.
+        with _disable_current_modes():
+            self._move(away, used)
+
+    def _move(self, away: Sequence[_Held], used: Iterable[int]) -> None:
+        """Make room, where those of the keys `used` stay, and bring back what is `away`."""
         self._make_room(sum(held.nbytes for held in away), used)
         for held in away:
             storage, place = held.storage(), held.place
