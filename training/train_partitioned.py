@@ -325,4 +325,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    # gloo's threads let go of the last tensors when they come to it, for which they ask Python: if
+    # that is being taken down by then, they abort the process after all is done.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

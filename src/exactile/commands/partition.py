@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -103,11 +104,23 @@ def partition(
             code = _run(team, settings, wrong)
     except (LostRank, Broken) as error:
         logger.error("%s", error)
-        # Threads that still read or write must not hold the process.
-        logging.shutdown()
-        os._exit(1)
+        _leave(1)
+    if team.size > 1:
+        _leave(code)
     if code:
         raise typer.Exit(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process at once, whatever its threads do.
+
+    After an error, some may still read or write, and must not hold it. And gloo's threads let go of
+    the last tensors when they come to it, for which they ask Python: if that is being taken down by
+    then, they abort the process after all is done.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def _run(team: Team, settings: PartitionSettings | None, wrong: SettingsError | None) -> int:
