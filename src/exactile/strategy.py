@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 
-from exactile.errors import PlanError
+from exactile.errors import ModelError, PlanError
 from exactile.exchangeable import objection
 from exactile.geometry import ceil_to
 from exactile.job import Job
@@ -74,7 +74,7 @@ def preferred(job: Job, shape: tuple[int, ...], tiling: Plan | None, budget: int
         return ""
     try:
         parts = parts_of(job, job.model.locality.pad(shape), budget)
-    except PlanError as error:
+    except (PlanError, ModelError) as error:
         logger.debug("no exchange: %s", error)
         return ""
     cost = COPIES + (SHELVED * DISK if parts.count > 1 else 0.0)
