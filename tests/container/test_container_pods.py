@@ -84,7 +84,7 @@ def test_three_pods_of_which_one_is_killed_give_the_bytes_of_one_run(
     again = play(pods[KILLED], tmp_path)
     assert wait(again) == 0
     retried = podman("logs", again)
-    assert "goes on" in retried.out + retried.log
+    assert "goes on" in retried.out + retried.log, retried.log
 
     assemble = play(make_pod("assemble.yaml", "exactile-assemble", folders), tmp_path)
     assert wait(assemble) == 0, podman("logs", assemble)
@@ -103,7 +103,7 @@ def wait_for_a_stored_tile(container: str, results: Path) -> None:
         running = podman("inspect", "--format={{.State.Running}}", container).out.strip()
         assert running == "true", podman("logs", container)
         journals = results.rglob(f"*_y{KILLED:05d}_*.partial/journal")
-        if any('"tile"' in journal.read_text(encoding="utf-8") for journal in journals):
+        if any('"tile":' in journal.read_text(encoding="utf-8") for journal in journals):
             return
         time.sleep(0.1)
     pytest.fail(f"{container} stored nothing in 200 s")
