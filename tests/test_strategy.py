@@ -117,7 +117,12 @@ def test_a_network_without_locality_runs_by_exchange_as_one_pass_over_the_image(
     # Means over all positions are added up part by part.
     assert float((found - whole).abs().max() / whole.abs().max()) < 1e-5
     assert torch.equal(found.argmax(0), whole.argmax(0))
-    assert np.prod(certificate(tmp_path)["plan"]["parts"]) > 1
+    record = certificate(tmp_path)
+    assert np.prod(record["plan"]["parts"]) > 1
+    assert [axis["halo"] for axis in record["model"]["locality"]["axes"]] == [None, None]
+    report = (tmp_path / "exactile/report.html").read_text(encoding="utf-8")
+    assert "one pass in parts" in report
+    assert "it looks at the whole extent" in report
 
 
 def test_tiles_are_refused_without_locality_and_the_message_names_exchange(
@@ -138,6 +143,17 @@ def test_what_runs_neither_way_says_why_twice(tmp_path: Path, images: Path) -> N
     assert ended.code != 0
     assert "cannot be run in exact tiles" in ended.errors[0]
     assert "TorchScript runs past the rules of exchange; export" in ended.errors[0]
+
+
+@pytest.mark.parametrize("option", [{"verify": 2}, {"tileSize": 512}])
+def test_options_for_windows_are_refused_by_exchange(
+    tmp_path: Path, images: Path, small_model: Path, option: dict[str, int]
+) -> None:
+    ended = call(
+        arguments(images, tmp_path, **{"model": small_model, "strategy": "exchange"} | option)
+    )
+    assert ended.code != 0
+    assert f"leave --{next(iter(option))} out" in ended.errors[0]
 
 
 def test_another_engine_than_eager_is_refused_by_exchange(
@@ -164,17 +180,18 @@ def test_a_full_disk_leaves_one_message_and_nothing_else(
     assert not [name for name in files_in(tmp_path / "out") if not name.startswith("exactile/")]
 
 
-def test_auto_takes_exchange_where_tiles_would_compute_far_more(small_model: Path) -> None:
+def test_auto_leaves_planes_in_tiles_where_those_fit(small_model: Path) -> None:
     given = {"inpDir": "in", "outDir": "out", "model": small_model, "engine": "eager"}
     job = make_job(SegmentSettings.from_options(given))
     budget = 2**26
     wide, narrow = (plan(SHAPE, job.model.locality, tile) for tile in (1104, 16))
     assert preferred(job, SHAPE, wide, budget) == ""
-    assert "tiles would compute" in preferred(job, SHAPE, narrow, budget)
+    # As shards of them are, which give the same bytes.
+    assert preferred(job, SHAPE, narrow, budget) == ""
     assert "do not fit the memory" in preferred(job, SHAPE, None, budget)
     # What the user asks for is what is done.
     asked = make_job(SegmentSettings.from_options(given | {"strategy": "tile"}))
-    assert preferred(asked, SHAPE, narrow, budget) == ""
+    assert preferred(asked, SHAPE, None, budget) == ""
 
 
 @given(

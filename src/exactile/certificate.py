@@ -25,6 +25,9 @@ from exactile.processing import Before
 from exactile.sharding import Part
 from exactile.verification import Verification
 
+ENDLESS = 2**53
+"""A halo of so many pixels or more stands for the whole extent: no image is as long."""
+
 FOLDER = "certificates"
 """The sub-folder of the output folder that holds the certificates."""
 
@@ -107,7 +110,7 @@ class ModelRecord:
     classes: tuple[str, ...]
     """Names of the output's channels, in order."""
     locality: Locality
-    """Traced from the operators."""
+    """Traced from the operators. In the file, `halo` is null where it is the whole extent."""
     operators: dict[str, int]
     """How often each operator is called in a pass."""
     declared_halo: tuple[int, ...] | None
@@ -200,6 +203,9 @@ class Certificate:
         versions = {name: version(name) for name in RECORDED_VERSIONS}
         machine = {"machine": platform.machine(), "python": platform.python_version()}
         content = asdict(self) | {"versions": versions | machine}
+        for axis in content["model"]["locality"]["axes"]:
+            if axis["halo"]["low"] >= ENDLESS:
+                axis["halo"] = None
         with written_beside(out_dir / self.output, content):
             yield
 
@@ -259,11 +265,13 @@ def claim(
 
     `parts` of a run by exchange; 0 for one in tiles.
     """
+    if parts == 1:
+        return "The output is that of one pass over the whole image, which was run as one part."
     if parts:
         return (
             f"The output is that of one pass over the whole image, computed in {parts} parts that "
-            "exchanged their halos; sums over the whole extent were added up part by part, which "
-            "rounds otherwise than one sum does."
+            "exchanged their halos, up to rounding: kernels may add in another order in maps of "
+            "another size, and sums over the whole extent were added up part by part."
         )
     again = ""
     if verification is not None:

@@ -180,6 +180,12 @@ def make_job(settings: SegmentSettings) -> Job:
                 f"--engine {settings.engine} runs windows, and this network is run by exchange, "
                 "which eager PyTorch does: leave --engine out"
             )
+        if settings.tile_size != "auto" or settings.verify:
+            option = "--verify" if settings.verify else "--tileSize"
+            raise SettingsError(
+                f"{option} is for windows, and this network is run by exchange, which has none: "
+                f"leave {option} out"
+            )
         logger.info(
             "%s (%s) on %s, %s; by exchange, F %s%s",
             model.name,

@@ -5,7 +5,8 @@ and come back. Both give the image's whole pass. What each costs is counted in b
 read and make, which is what takes the time of most layers:
 
     tiles       steps x computed pixels for each pixel of the image
-    exchange    steps x COPIES, and where there are several parts, steps x SHELVED x DISK more
+    exchange    steps x COPIES, and where there are several parts, steps x SHELVED x DISK more,
+                for each pixel of the image padded to F
 
 where `steps` are those of one pass over the image. No clock decides: the same image, network and
 memory have the same strategy.
@@ -14,10 +15,11 @@ memory have the same strategy.
 from __future__ import annotations
 
 import logging
+from math import prod
 
 from exactile.errors import ModelError, PlanError
 from exactile.exchangeable import objection
-from exactile.geometry import ceil_to
+from exactile.geometry import PLANES, ceil_to
 from exactile.job import Job
 from exactile.partition.outofcore import Parts, choose_parts
 from exactile.tiling import AxisPlan, Plan
@@ -70,7 +72,8 @@ def preferred(job: Job, shape: tuple[int, ...], tiling: Plan | None, budget: int
     settings = job.settings
     if settings.strategy != "auto" or settings.tile_size != "auto" or job.eager is None:
         return ""
-    if tiling is not None and tiling.computed_ratio <= COPIES:
+    # One window is the whole pass. Planes stay in tiles, as in shards, which give the same bytes.
+    if tiling is not None and (tiling.count == 1 or job.model.dimensions == PLANES):
         return ""
     try:
         parts = parts_of(job, job.model.locality.pad(shape), budget)
@@ -78,6 +81,7 @@ def preferred(job: Job, shape: tuple[int, ...], tiling: Plan | None, budget: int
         logger.debug("no exchange: %s", error)
         return ""
     cost = COPIES + (SHELVED * DISK if parts.count > 1 else 0.0)
+    cost *= prod(job.model.locality.pad(shape)) / prod(shape)
     if (tiling is not None and tiling.computed_ratio <= cost) or not _can_exchange(job):
         return ""
     if tiling is None:

@@ -89,7 +89,8 @@ def plan_of(certificate: Mapping[str, Any]) -> Plan:
     for index, locality in enumerate(localities):
         axis = AxisLocality(
             alignment=locality["alignment"],
-            halo=Halo(**locality["halo"]),
+            # Without a locality there are no tiles, and no halos are computed again.
+            halo=Halo(**(locality["halo"] or {"low": 0, "high": 0})),
             scale=Fraction(locality["scale"]).limit_denominator(LARGEST_DENOMINATOR),
             crop=Halo(**locality["crop"]),
             least=locality["least"],

@@ -37,7 +37,9 @@ STAGES = {
 }
 """The stages that certificates time, in order, in words."""
 
-EXACT, ROUNDED, WHOLE = "bit for bit", "up to rounding", "one pass"
+EXACT, ROUNDED, WHOLE, PARTS = "bit for bit", "up to rounding", "one pass", "one pass in parts"
+BY_EXCHANGE = "by exchange: one pass, up to the order of sums, and no windows to compare"
+"""What there is to say of the check where the image was run in parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class ImageFacts:
     seconds: tuple[float, ...] = ()
     """Spent on each of STAGES, by the run that made the image."""
     exactness: str = ""
-    """EXACT, ROUNDED, or WHOLE where the image is one window."""
+    """EXACT, ROUNDED, WHOLE where the image is one window, or PARTS of it by exchange."""
     digest: str = ""
     """The beginning of the SHA-256 of the result."""
     resumed: int = 0
@@ -159,7 +161,8 @@ class RunFacts:
         agreement, verification = certificate["agreement"], certificate["verification"]
         self.classes = tuple(certificate["model"]["classes"])
         self.claims[certificate["claim"]] += 1
-        self.checks[stability.sentence()] += 1
+        exchanged = prod(certificate["plan"].get("parts") or (1,)) > 1
+        self.checks[BY_EXCHANGE if exchanged else stability.sentence()] += 1
         self.devices[certificate["device"]] += 1
         if agreement is not None:
             self.agreements[Agreement(**agreement).sentence()] += 1
@@ -217,6 +220,8 @@ def _facts(outcome: Outcome, certificate: Mapping[str, Any]) -> ImageFacts:
     sides = " x ".join(f"{sizes[axis]:,}" for axis in ("XYZ" if volumes else "XY"))
     stability = _stability(certificate)
     exactness = EXACT if stability.equal else ROUNDED
+    if not stability.compared:
+        exactness = PARTS if prod(plan.get("parts") or (1,)) > 1 else WHOLE
     return ImageFacts(
         outcome,
         certified=True,
@@ -227,7 +232,7 @@ def _facts(outcome: Outcome, certificate: Mapping[str, Any]) -> ImageFacts:
         windows=plan["windows"] * (sizes["T"] if volumes else planes),
         computed_ratio=plan["computed_ratio"],
         seconds=tuple(float(certificate["seconds"].get(stage, 0)) for stage in STAGES),
-        exactness=exactness if stability.compared else WHOLE,
+        exactness=exactness,
         digest=certificate["file"]["sha256"][:12],
         resumed=plan["zones_resumed"],
     )
