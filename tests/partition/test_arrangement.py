@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exactile.distributed.arrangement import arrange
-from exactile.errors import PlanError
+from exactile.errors import PlanError, SettingsError
 
 
 @given(st.data())
@@ -73,5 +73,5 @@ def test_axes_say_where_to_split() -> None:
 def test_what_does_not_fit_is_said_with_what_would(
     mesh: tuple[int, ...] | None, axes: str | None, message: str
 ) -> None:
-    with pytest.raises(PlanError, match=message.replace("(", r"\(")):
+    with pytest.raises((PlanError, SettingsError), match=message.replace("(", r"\(")):
         arrange((160, 32), (16, 16), 4, mesh, axes)

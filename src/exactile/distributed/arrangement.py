@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 
-from exactile.errors import PlanError
+from exactile.errors import PlanError, SettingsError
 from exactile.geometry import Box, Interval
 from exactile.partition.layout import even_cuts
 
@@ -64,6 +64,34 @@ class Arrangement:
         return ", ".join(split) or "one part"
 
 
+def check_asked(
+    dimensions: int, ranks: int, mesh: tuple[int, ...] | None, axes: str | None
+) -> None:
+    """See that `mesh` and `axes` fit each other, so many `ranks`, and images of `dimensions`.
+
+    Raises:
+        SettingsError: if they do not; no image can be split like that then.
+    """
+    names = NAMES[-dimensions:]
+    if axes is not None and not set(axes) <= set(names):
+        raise SettingsError(
+            f"--axes {axes}: the network takes images with the axes {names}; use some of these"
+        )
+    if mesh is None:
+        return
+    text, axes = "x".join(map(str, mesh)), axes or names[-len(mesh) :]
+    if len(mesh) != len(axes):
+        raise SettingsError(
+            f"--mesh {text} has {len(mesh)} sides for the {len(axes)} axes {axes}; give one number "
+            "for each axis that is split"
+        )
+    if prod(mesh) != ranks:
+        raise SettingsError(
+            f"--mesh {text} has {prod(mesh)} ranks, but {ranks} processes were started; start "
+            f"{prod(mesh)} with torchrun, or leave --mesh out"
+        )
+
+
 def arrange(
     extent: tuple[int, ...],
     alignment: tuple[int, ...],
@@ -76,15 +104,13 @@ def arrange(
     `mesh` has the ranks along each of `axes`, or along the last axes.
 
     Raises:
-        PlanError: if mesh, axes and number of ranks do not fit each other, or the image.
+        SettingsError: see `check_asked`.
+        PlanError: if the mesh does not fit the image.
     """
     names = NAMES[-len(extent) :]
-    if axes is not None and not set(axes) <= set(names):
-        raise PlanError(
-            f"--axes {axes}: the network takes images with the axes {names}; use some of these"
-        )
+    check_asked(len(extent), ranks, mesh, axes)
     if mesh is not None:
-        return _given(extent, alignment, ranks, mesh, axes or names[-len(mesh) :])
+        return _given(extent, alignment, mesh, axes or names[-len(mesh) :])
     allowed = [name in (axes or names) for name in names]
     found = [
         _cut(extent, alignment, each)
@@ -101,22 +127,11 @@ def arrange(
 def _given(
     extent: tuple[int, ...],
     alignment: tuple[int, ...],
-    ranks: int,
     mesh: tuple[int, ...],
     axes: str,
 ) -> Arrangement:
     text = "x".join(map(str, mesh))
     names = NAMES[-len(extent) :]
-    if len(mesh) != len(axes):
-        raise PlanError(
-            f"--mesh {text} has {len(mesh)} sides for the {len(axes)} axes {axes}; give one number "
-            "for each axis that is split"
-        )
-    if prod(mesh) != ranks:
-        raise PlanError(
-            f"--mesh {text} has {prod(mesh)} ranks, but {ranks} processes were started; start "
-            f"{prod(mesh)} with torchrun, or leave --mesh out"
-        )
     sides = dict(zip(axes, mesh, strict=True))
     whole = tuple(sides.get(name, 1) for name in names)
     for name, side, length, step in zip(names, whole, extent, alignment, strict=True):

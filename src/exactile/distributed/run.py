@@ -19,7 +19,7 @@ import torch
 
 from exactile.certificate import StepRecord, written_beside
 from exactile.devices import choose_device
-from exactile.distributed.arrangement import Arrangement, arrange
+from exactile.distributed.arrangement import Arrangement, arrange, check_asked
 from exactile.distributed.forward import Exchanged, Parts, run_whole
 from exactile.distributed.measuring import fit_together
 from exactile.distributed.network import load_network
@@ -28,7 +28,7 @@ from exactile.distributed.settings import PartitionSettings
 from exactile.distributed.team import Team
 from exactile.distributed.writing import TileFile, adopt_tiles, write_parts
 from exactile.engines.eager import EagerEngine, make_engine
-from exactile.errors import ExactileError, ImageError, ModelError
+from exactile.errors import ExactileError, ImageError, ModelError, PlanError
 from exactile.finished import is_finished
 from exactile.images import OutputImage, Plane, Source, Whole, open_sink, open_source
 from exactile.images.digest import FileDigest
@@ -87,6 +87,7 @@ def prepare(settings: PartitionSettings, team: Team) -> Ready:
             torch.cuda.set_device(device)
         outputs = plan_outputs(settings)
         model = load_network(settings)
+        check_asked(model.dimensions, team.size, settings.mesh, settings.axes)
         engine = make_engine(model.network, device, settings.precision)
         make_folder(settings.out_dir)
         return Ready(settings, team, model, engine, outputs)
@@ -210,11 +211,11 @@ def plan_image(ready: Ready, source: Source, name: str) -> Planned:
     extent = model.locality.pad(shape)
     try:
         check_extent(model, extent)
-    except ModelError as error:
-        raise ModelError(f"{source.path}: {error}") from error
-    arrangement = arrange(
-        *(extent, model.locality.alignment, ready.team.size, settings.mesh, settings.axes)
-    )
+        arrangement = arrange(
+            *(extent, model.locality.alignment, ready.team.size, settings.mesh, settings.axes)
+        )
+    except (ModelError, PlanError) as error:
+        raise type(error)(f"{source.path}: {error}") from error
     image = describe_output(source, channels, kept, model, settings, name)
     return Planned(channels, arrangement, image)
 
