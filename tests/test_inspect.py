@@ -60,6 +60,7 @@ def test_a_network_without_locality_is_refused_with_code_3(tmp_path: Path) -> No
     assert ended.code == 3
     assert "cannot be run in exact tiles" in ended.out
     assert "aten.native_batch_norm" in ended.out
+    assert "TorchScript runs past the rules of exchange" in found["exchange"]["objection"]
 
 
 class Sized(nn.Module):

@@ -136,6 +136,13 @@ def test_tiles_are_refused_without_locality_and_the_message_names_exchange(
     assert not files_in(tmp_path)
 
 
+def test_inspect_says_that_a_refused_network_runs_by_exchange(without_locality: Path) -> None:
+    found = json.loads(call(["inspect", "--model", str(without_locality), "--json"]).out)
+    assert not found["local"]
+    assert found["exchange"] == {"alignment": [2, 2], "objection": ""}
+    assert "run it; F = 2 x 2 px" in call(["inspect", "--model", str(without_locality)]).out
+
+
 def test_what_runs_neither_way_says_why_twice(tmp_path: Path, images: Path) -> None:
     scripted = torch.jit.script(Normalised().eval())
     scripted.save(str(tmp_path / "normalised.pt"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,7 @@ import torch
 from exactile.choice import Choice, choose_plan
 from exactile.engines.choose import choose_engine
 from exactile.errors import ModelError, SettingsError
+from exactile.exchangeable import objection
 from exactile.finishing import label_dtype
 from exactile.geometry import PLANES
 from exactile.images import open_source
@@ -63,6 +64,16 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Exchange:
+    """Whether a network without locality runs by exchange, as one pass in parts."""
+
+    alignment: tuple[int, ...]
+    """F of each axis, in pixels; empty where it does not run."""
+    objection: str
+    """Why it does not run; empty where it does."""
+
+
+@dataclass(frozen=True)
 class Inspection:
     """A model, and either its locality or why it has none."""
 
@@ -78,6 +89,8 @@ class Inspection:
     """The image that a plan was asked for."""
     choice: Choice | None = None
     """The plan for it, by what the operators need; nothing was run."""
+    exchange: Exchange | None = None
+    """Of a refused network: whether it runs by exchange. None for others."""
 
     @property
     def local(self) -> bool:
@@ -100,6 +113,8 @@ class Inspection:
             "parameters": self.parameters,
             "declared_halo": self.file.declared_halo,
         }
+        if self.exchange is not None:
+            facts["exchange"] = asdict(self.exchange)
         if self.model is None:
             return facts
         axes, analysis = self.model.locality.axes, self.model.analysis
@@ -135,6 +150,15 @@ def plain(number: Fraction) -> int | float:
     return int(number) if number.denominator == 1 else float(number)
 
 
+def _exchange(file: NetworkFile) -> Exchange:
+    try:
+        model = complete(file, exchange=True)
+    except ModelError:
+        return Exchange((), "where its output lies in the image cannot be told")
+    said = objection(model)
+    return Exchange(() if said else model.locality.alignment, said)
+
+
 def inspect_model(
     path: Path, image: Path | tuple[int, ...] | None, memory: Literal["auto"] | int = "auto"
 ) -> Inspection:
@@ -142,7 +166,7 @@ def inspect_model(
 
     Sides are pixels in array order. Of a file only its size is read, a volume's for a network that
     takes volumes. The plan may take `memory` bytes, or most of what this machine has left. Nothing
-    is run.
+    is run, but two small parts of zeros through a network that is refused.
 
     Raises:
         ModelError: if there is no model, or it cannot be run at all.
@@ -155,7 +179,7 @@ def inspect_model(
     try:
         model = complete(file)
     except NotLocal as refused:
-        return Inspection(file, parameters, None, refused.refusals, ())
+        return Inspection(file, parameters, None, refused.refusals, (), exchange=_exchange(file))
     try:
         formula = formula_radius_of(file.network, model.channels, model.dimensions)
     except ModelError:

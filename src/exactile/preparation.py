@@ -131,10 +131,10 @@ def by_exchange(job: Job, source: Source, why: str, budget: int) -> Preparation:
     except (PlanError, ModelError) as error:
         raise type(error)(f"{source.path}: {error}") from error
     logger.info(
-        "%s: by exchange, for %s: %s parts, of %s",
+        "%s: by exchange, for %s: %s, of %s",
         source.path.name,
         why,
-        " x ".join(map(str, parts.mesh)),
+        parts.describe(),
         job.budget.sentence(),
     )
     engine = job.engines[-1]

@@ -87,8 +87,8 @@ def preferred(job: Job, shape: tuple[int, ...], tiling: Plan | None, budget: int
     if tiling is None:
         return "tiles with their halos do not fit the memory"
     return (
-        f"tiles would compute {tiling.computed_ratio:.2f} pixels for each pixel, and {parts.count} "
-        f"parts that exchange halos cost as much as {cost:.2f}"
+        f"tiles would compute {tiling.computed_ratio:.2f} pixels for each pixel, and "
+        f"exchange in {parts.describe()} costs as much as {cost:.2f}"
     )
 
 

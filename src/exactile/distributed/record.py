@@ -24,6 +24,7 @@ from exactile.images.digest import FileDigest
 from exactile.images.zarr_layout import is_zarr_name
 from exactile.models.model import Model
 from exactile.normalization import describe
+from exactile.records import input_record
 
 
 @dataclass(frozen=True)
@@ -89,29 +90,12 @@ def certificate(
     result: Result,
 ) -> dict[str, Any]:
     """Return the certificate of `output`, which holds `file`, as what JSON has."""
-    y, x = source.shape
     arrangement = result.arrangement
     return {
         "output": output,
         "file": asdict(file),
         "identity": dict(result.identity),
-        "input": {
-            "name": source.path.name,
-            "bytes": result.digest.bytes,
-            "sha256": result.digest.sha256,
-            "dimensions": {
-                "T": source.size_t,
-                "C": source.size_c,
-                "Z": source.size_z,
-                "Y": y,
-                "X": x,
-            },
-            "dtype": str(source.dtype),
-            "channels": result.channels,
-            "normalization": {
-                name: [asdict(step) for step in steps] for name, steps in result.steps.items()
-            },
-        },
+        "input": asdict(input_record(source, result.digest, result.channels, result.steps)),
         "model": {
             "name": model.name,
             "version": model.file.version,

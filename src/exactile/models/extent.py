@@ -31,7 +31,8 @@ def check_extent(model: Model, extent: tuple[int, ...]) -> None:
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(
             f"{model.name} does not run on an image padded to {_words(extent)} px, multiples of "
-            f"F = {_words(model.locality.alignment)}: {said}"
+            f"F = {_words(model.locality.alignment)}: {said}; give larger images, or export the "
+            "network with an example of such a size"
         ) from error
     shape = tuple(map(int, output.shape[2:])) if isinstance(output, Tensor) else ()
     if model.refused is not None and shape != extent:

@@ -55,6 +55,10 @@ class Parts:
         """The number of parts."""
         return prod(self.mesh)
 
+    def describe(self) -> str:
+        """Return how many parts there are along each axis, in words."""
+        return "one part" if self.count == 1 else f"{' x '.join(map(str, self.mesh))} parts"
+
     def box(self, coordinate: tuple[int, ...]) -> Box:
         """Return the part at a place of the mesh."""
         sides = zip(self.cuts, coordinate, strict=True)

@@ -64,6 +64,11 @@ def _rows(inspection: Inspection, trial: Trial | None) -> Iterator[tuple[str, st
         yield "locality", "none: this network cannot be run in exact tiles"
         for refusal in inspection.refusals:
             yield "refused by", str(refusal)
+        if (exchange := inspection.exchange) is not None:
+            grid = " x ".join(map(str, exchange.alignment))
+            runs = f"exactile segment and exactile partition run it; F = {grid} px"
+            no = f"cannot be run like this, either: {exchange.objection}"
+            yield "by exchange", no if exchange.objection else runs
         return
     yield (
         "input",
