@@ -17,6 +17,7 @@ from torch import Tensor
 from exactile.engines.eager import EagerEngine
 from exactile.geometry import Box
 from exactile.pipeline import Normalized
+from exactile.recycling import Recycled
 
 NAME = "image.ome.tif"
 SHAPE = (2300, 1900)
@@ -116,10 +117,10 @@ def test_windows_that_cannot_be_read_for_want_of_memory_shrink_too(
     assert run(folder, model, "undisturbed").code == 0
     read = Normalized.read
 
-    def read_small(self: Normalized, window: Box) -> NDArray[np.float32]:
+    def read_small(self: Normalized, window: Box, *free: Recycled) -> NDArray[np.float32]:
         if window.size > 700**2 and window.start != (0, 0):
             raise MemoryError("no room for the window")
-        return read(self, window)
+        return read(self, window, *free)
 
     monkeypatch.setattr(Normalized, "read", read_small)
     ended = run(folder, model, "scarce")

@@ -21,6 +21,11 @@ class ForwardPass:
     output_type: OutputType
     finishing: Finishing
 
+    @property
+    def reads_on(self) -> bool:
+        """Whether the device may still be reading a window when `start` has returned."""
+        return self.engine.device.type != "cpu"
+
     def start(self, window: NDArray[np.float32], crop: Box) -> Arriving:
         """Run `window` (C, ...); what is returned gives the part `crop` of its output when called.
 

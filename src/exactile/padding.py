@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,3 +24,15 @@ def reflect(positions: Interval, size: int) -> NDArray[np.int64]:
         return np.zeros_like(index)
     index %= 2 * (size - 1)
     return np.minimum(index, 2 * (size - 1) - index)
+
+
+def mirror(values: NDArray[Any], axis: int, index: NDArray[np.int64], length: int) -> None:
+    """Fill `values` beyond the first `length` along `axis` with those at `index`, all of these.
+
+    Each entry of `index` must be below `length`. Axis after axis, that fills a box whose first
+    corner is known.
+    """
+    if length == len(index):
+        return
+    beyond = (slice(None),) * axis + (slice(length, None),)
+    values[beyond] = values.take(index[length:], axis)

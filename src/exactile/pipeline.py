@@ -22,10 +22,11 @@ from exactile.forward import ForwardPass
 from exactile.geometry import Box, Interval
 from exactile.images.sink import Sink
 from exactile.images.source import Source, Whole
-from exactile.normalization import normalize
+from exactile.normalization import normalize_in_place
 from exactile.overlap import ahead, behind
-from exactile.padding import reflect
+from exactile.padding import mirror, reflect
 from exactile.processing import Pointwise
+from exactile.recycling import Recycled
 from exactile.shortage import is_shortage
 from exactile.tiling import Plan, Tile
 from exactile.verification import Verifier
@@ -48,17 +49,28 @@ class Normalized:
     steps: tuple[Pointwise, ...]
     """The normalisation, with the numbers that were measured on this whole."""
 
-    def read(self, window: Box) -> NDArray[np.float32]:
-        """Return the pixels (C, ...) of `window`, which may reach beyond the image's end."""
+    def read(self, window: Box, free: Recycled | None = None) -> NDArray[np.float32]:
+        """Return the pixels (C, ...) of `window`, which may reach beyond the image's end.
+
+        The array is the caller's own, one that was `free` before if any is given.
+        """
+        values = (free or Recycled()).take((len(self.channels), *window.shape))
         shape = self.source.shape_of(len(window.axes))
         indices = [reflect(a, n) for a, n in zip(window.axes, shape, strict=True)]
         needed = Box(tuple(Interval(int(i.min()), int(i.max()) + 1) for i in indices))
-        pixels = self.source.read(self.whole, self.channels, needed)
-        if needed != window:
-            inside = (i - start for i, start in zip(indices, needed.start, strict=True))
-            place: tuple[Any, ...] = (slice(None), *np.ix_(*inside))
-            pixels = pixels[place]
-        return normalize(pixels, self.steps)
+        inside = window & Box.of_shape(shape)
+        if needed == inside:
+            within = values[(slice(None), *inside.relative_to(window).slices)]
+            self.source.read_into(within, self.whole, self.channels, inside)
+            for axis, (index, side) in enumerate(zip(indices, inside.axes, strict=True), 1):
+                mirror(values, axis, index - side.start, side.length)
+        else:
+            pixels = self.source.read(self.whole, self.channels, needed)
+            inner = (i - start for i, start in zip(indices, needed.start, strict=True))
+            place: tuple[Any, ...] = (slice(None), *np.ix_(*inner))
+            values[...] = pixels[place]
+        normalize_in_place(values, self.steps)
+        return values
 
 
 @dataclass(frozen=True)
@@ -76,8 +88,9 @@ class Work:
 class Running:
     """A pass that was handed to the device; a GPU may not be done with it yet."""
 
-    work: Work
-    """Held until then: the device may still be reading its pixels."""
+    tile: Tile
+    held: tuple[NDArray[np.float32], ...]
+    """Windows that a device may still be reading until the results have arrived."""
     result: Arriving
     again: Arriving | None
 
@@ -115,21 +128,25 @@ def segment_whole(
     # Cut after the window was found: a part of the image is run in the windows of the whole.
     tiles = [tiling.tile(zone).cut_to(kept) for zone in zones]
 
+    free = Recycled()
+
     def write_zone(running: Running) -> None:
-        tile, pixels = running.work.tile, running.result()
+        tile, pixels = running.tile, running.result()
         if running.again is not None:
             verifier.compare(image.source.path, tile, pixels, running.again())
+        for window in running.held:
+            free.give(window)
         sink.write(image.whole, tile.zone, pixels)
         advance(tile.zone.size)
 
     with (
-        ahead(read_windows(image, tiles, verifier), DEPTH) as works,
+        ahead(read_windows(image, tiles, verifier, free), DEPTH) as works,
         behind(write_zone, DEPTH) as writer,
     ):
         reading = iter(works)
         for index, tile in enumerate(tiles):
             try:
-                running = run_window(run, next(reading))
+                running = run_window(run, next(reading), free)
             except (RuntimeError, MemoryError) as error:
                 if is_shortage(error):
                     return Shortage([tile.zone for tile in tiles[index:]], str(error))
@@ -139,22 +156,28 @@ def segment_whole(
     return None
 
 
-def read_windows(image: Normalized, tiles: Iterable[Tile], verifier: Verifier) -> Iterator[Work]:
-    """Yield the passes with their pixels."""
+def read_windows(
+    image: Normalized, tiles: Iterable[Tile], verifier: Verifier, free: Recycled
+) -> Iterator[Work]:
+    """Yield the passes with their pixels, in arrays that are `free` where there are any."""
     for tile in tiles:
         try:
             larger = verifier.again(tile)
             again = None if larger is None else Work(larger, image.read(larger.window))
-            yield Work(tile, image.read(tile.window), again)
+            yield Work(tile, image.read(tile.window, free), again)
         except ImageError as error:
             raise ImageError(f"{error} (needed for zone {tile.zone.place})") from error
 
 
-def run_window(run: ForwardPass, work: Work) -> Running:
-    """Hand a window to the device, and the larger one beside it."""
+def run_window(run: ForwardPass, work: Work, free: Recycled) -> Running:
+    """Hand a window to the device, and the larger one beside it; what was read is `free` again."""
     result = run.start(work.pixels, work.tile.crop)
     again = None if work.again is None else run.start(work.again.pixels, work.again.tile.crop)
-    return Running(work, result, again)
+    if run.reads_on:
+        larger = () if work.again is None else (work.again.pixels,)
+        return Running(work.tile, (work.pixels, *larger), result, again)
+    free.give(work.pixels)
+    return Running(work.tile, (), result, again)
 
 
 def network_failed(path: Path, where: str, tiling: Plan, error: Exception) -> NetworkError:

@@ -10,6 +10,7 @@ gzip's, which is the `gzip` of Zarr 3.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import imagecodecs
@@ -23,8 +24,11 @@ LEVEL = 1
 
 def compress(pixels: NDArray[Any], form: Form = "zlib") -> bytes:
     """Return the pixels of a tile (Y, X), as little-endian numbers, compressed."""
-    data = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<")).tobytes()
-    encode = imagecodecs.deflate_encode if form == "zlib" else imagecodecs.gzip_encode
+    data = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
+    # It takes any buffer, which its annotations do not say.
+    encode: Callable[..., Any] = (
+        imagecodecs.deflate_encode if form == "zlib" else imagecodecs.gzip_encode
+    )
     return bytes(encode(data, level=LEVEL))
 
 

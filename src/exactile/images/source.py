@@ -167,6 +167,17 @@ class Source(ABC):
     def read(self, whole: Whole, channels: tuple[int, ...], box: Box) -> NDArray[Any]:
         """Return the pixels of `box`: fresh, in the file's dtype, (C, Y, X) or (C, Z, Y, X).
 
+        Raises what `read_into` raises.
+        """
+        pixels = np.empty((len(channels), *box.shape), self.dtype)
+        self.read_into(pixels, whole, channels, box)
+        return pixels
+
+    def read_into(
+        self, pixels: NDArray[Any], whole: Whole, channels: tuple[int, ...], box: Box
+    ) -> None:
+        """Copy the pixels of `box` into `pixels`, as numbers of its type: (C, Y, X), (C, Z, Y, X).
+
         Raises ImageError where a chunk cannot be decoded, and ValueError for a plane, a volume, a
         channel or a box that is not in the image, which the caller should have known.
         """
@@ -179,13 +190,11 @@ class Source(ABC):
         shape = self.shape_of(len(box.axes))
         if box not in Box.of_shape(shape):
             raise ValueError(f"{box} reaches outside {self.path} of shape {shape}")
-        pixels = np.empty((len(channels), *box.shape), self.dtype)
         if isinstance(whole, Plane):
             wanted = Interval(whole.z, whole.z + 1)
             self._fill(pixels[:, None], whole.t, wanted, 1, channels, box)
         else:
             self._fill(pixels, whole.t, box.axes[0], self.depth, channels, Box(box.axes[1:]))
-        return pixels
 
     def _fill(
         self,

@@ -91,9 +91,13 @@ class TileAssembler:
             raise CoverageError(f"{place} in {key} is written twice")
         partial = self._partial.get(key)
         if partial is None:
-            partial = self._partial[key] = _Partial(
-                np.zeros(self._tile_shape, self._dtype), np.zeros(tile.shape, np.bool_), tile.size
-            )
+            pixels = np.zeros(self._tile_shape, self._dtype)
+            if place.size == tile.size:
+                pixels[place.slices] = part
+                self._finished.add(key)
+                return pixels
+            partial = _Partial(pixels, np.zeros(tile.shape, np.bool_), tile.size)
+            self._partial[key] = partial
         if partial.written[place.slices].any():
             raise CoverageError(f"{place} in {key} is written twice")
         partial.written[place.slices] = True

@@ -6,8 +6,8 @@
 times for percentiles of floating images). `normalize` needs nothing but the pixels it is given.
 """
 
-from exactile.normalization.apply import normalize
+from exactile.normalization.apply import normalize, normalize_in_place
 from exactile.normalization.fitting import fit, fit_array
 from exactile.normalization.parse import describe, parse_normalization
 
-__all__ = ["describe", "fit", "fit_array", "normalize", "parse_normalization"]
+__all__ = ["describe", "fit", "fit_array", "normalize", "normalize_in_place", "parse_normalization"]

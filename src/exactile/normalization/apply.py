@@ -41,17 +41,29 @@ def normalize(pixels: NDArray[Any], steps: tuple[Pointwise, ...]) -> Values:
     return apply(steps, pixels)
 
 
+def normalize_in_place(values: Values, steps: tuple[Pointwise, ...]) -> None:
+    """Replace `values` (C, ...), which are pixels as float32 has them, by their normalization."""
+    for block in _blocks(values):
+        for step in steps:
+            _apply_to(block, step)
+
+
 def apply(steps: tuple[After, ...], pixels: NDArray[Any]) -> Values:
     """Return what `steps`, in their order, make of `pixels` (C, ...): a fresh float32 array."""
     values = np.empty(pixels.shape, np.float32)
-    for rows, given in zip(_planes(values), _planes(pixels), strict=True):
-        step_rows = max(1, BLOCK_VALUES // max(1, prod(rows.shape[2:]) * len(rows)))
-        for start in range(0, rows.shape[1], step_rows):
-            block = rows[:, start : start + step_rows]
-            block[...] = given[:, start : start + step_rows]
-            for step in steps:
-                _apply_to(block, step)
+    for block, given in zip(_blocks(values), _blocks(pixels), strict=True):
+        block[...] = given
+        for step in steps:
+            _apply_to(block, step)
     return values
+
+
+def _blocks(pixels: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield views (C, ...) of some rows, of one plane where there are several."""
+    for rows in _planes(pixels):
+        step = max(1, BLOCK_VALUES // max(1, prod(rows.shape[2:]) * len(rows)))
+        for start in range(0, rows.shape[1], step):
+            yield rows[:, start : start + step]
 
 
 def _planes(pixels: NDArray[Any]) -> Iterator[NDArray[Any]]:
