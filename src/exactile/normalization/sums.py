@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 
 from exactile.normalization.gathering import Gather
 
+PIECE = 2**16
+"""So many small integers are made wide together: they stay in the core's own memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
@@ -40,9 +43,9 @@ class IntegerSums:
     def of(cls, pixels: NDArray[Any]) -> IntegerSums:
         """Return the sums of a block of integers of up to 32 bits."""
         if pixels.dtype.itemsize <= 2:
-            # Squares of 16-bit values stay below 2^63 when summed over any block in memory.
-            values = pixels.astype(np.int64).ravel()
-            return cls(pixels.size, int(values.sum()), int(np.dot(values, values)))
+            values = pixels.ravel()
+            pieces = (values[start : start + PIECE] for start in range(0, values.size, PIECE))
+            return sum(map(cls._of_short, pieces), cls())
         offset = int(np.iinfo(pixels.dtype).min)
         shifted = (pixels.astype(np.int64) - offset).astype(np.uint64)
         # Two 16-bit halves: the sums of their products stay below 2^64 for any block in memory.
@@ -56,6 +59,12 @@ class IntegerSums:
         # From x - offset back to x.
         squares += 2 * offset * total + count * offset * offset
         return cls(count, total + count * offset, squares)
+
+    @classmethod
+    def _of_short(cls, values: NDArray[Any]) -> IntegerSums:
+        """Return the sums of up to PIECE values of up to 16 bits."""
+        wide = values.astype(np.int64)
+        return cls(values.size, int(wide.sum()), int(np.dot(wide, wide)))
 
     def __add__(self, other: IntegerSums) -> IntegerSums:
         return IntegerSums(

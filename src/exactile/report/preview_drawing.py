@@ -48,8 +48,9 @@ def draw(channels: Sequence[NDArray[Any]], found: NDArray[np.uint8], style: Styl
         grey = list(channels)  # a picture in colour already
     base = Image.merge("RGB", [Image.fromarray(grey[i % len(grey)]) for i in range(3)])
     palette, strength = _heat(found) if style == "heat" else _classes(found)
-    marks = Image.fromarray(palette[found])
-    picture = Image.composite(marks, base, Image.fromarray(strength))
+    marks = Image.fromarray(found).convert("P")
+    marks.putpalette(palette.tobytes())
+    picture = Image.composite(marks.convert("RGB"), base, Image.fromarray(strength))
     longest = max(picture.size)
     if longest > LONGEST:
         width, height = (max(1, round(side * LONGEST / longest)) for side in picture.size)
