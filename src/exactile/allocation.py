@@ -16,12 +16,17 @@ the first two, 0.43 s with large pages, 0.50 s with both; and 585 MB for images 
 alike with both, 979 and 1071 MB without the second, with a narrow network. Tiles and chunks in the
 heap, and the third, take another 35 MB whatever the image, and with windows whose memory is used
 again they halve the core time of reading and writing (8192 x 8192 px: from 2.4 to 1.2 s).
+
+Python's search for cycles went through all that PyTorch imports again and again: 1.5 of the 11 s
+that a run takes to start.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
+from functools import cache
 
 LARGEST_KEPT_BYTES = 5 * 2**20
 """Freed blocks above this go back to the system."""
@@ -29,11 +34,18 @@ LARGEST_KEPT_BYTES = 5 * 2**20
 KEPT_BYTES = 2**25
 """So much at the end of each heap may stay when it is free."""
 
+GARBAGE_THRESHOLDS = (20_000, 20, 20)
+"""New objects before Python looks for cycles; by default it is 700, 10 and 10."""
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
+@cache
 def prepare() -> None:
-    """Set both for this process; to be called before the first tensor is made."""
+    """Set all of it for this process, once; to be called before the first tensor is made."""
+    # What was imported is there for good; tracing and exporting make very many objects.
+    gc.freeze()
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
