@@ -11,7 +11,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from exactile.bit_stability import check_bit_stability
-from exactile.engine import Engine, EngineName, Precision
+from exactile.engine import Engine, EngineName, Precision, T
 from exactile.engines import agreement, choose
 from exactile.engines.agreement import DisagreementError, compare
 from exactile.engines.choose import MAKERS, choose_engine
@@ -124,6 +124,10 @@ def test_logits_are_float32_contiguous_and_the_callers_own(
     with torch.inference_mode():
         logits.zero_()
     assert torch.equal(engine.logits(first), before)
+    # What is lent for a call is the same, and so is what was copied of it in time.
+    lent = engine.run(first, torch.clone)
+    assert engine.run(second, lambda output: torch.equal(output, other))
+    assert torch.equal(lent, before)
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -325,6 +329,9 @@ class Fake:
     def logits(self, windows: NDArray[np.float32]) -> Tensor:
         return self.change(self.eager.logits(windows))
 
+    def run(self, windows: NDArray[np.float32], use: Callable[[Tensor], T]) -> T:
+        return use(self.logits(windows))
+
     def describe(self) -> str:
         return "a fake"
 
@@ -380,6 +387,9 @@ class Trembling:
 
     def logits(self, windows: NDArray[np.float32]) -> Tensor:
         return self.eager.logits(windows) * (1 + self.size * windows.shape[-1])
+
+    def run(self, windows: NDArray[np.float32], use: Callable[[Tensor], T]) -> T:
+        return use(self.logits(windows))
 
     def describe(self) -> str:
         return "a fake"

@@ -7,7 +7,7 @@ stand in the way, on Linux; elsewhere nothing is changed.
   first tensor.
 - The C library keeps freed blocks of up to 32 MB in heaps, some for each thread, where blocks that
   live longer pin them: memory grows with the length of the run. With a fixed limit, larger blocks
-  go straight back to the system; tiles and chunks of 1024 x 1024 pixels are below it.
+  go straight back to the system; tiles of labels and chunks of 16-bit pixels are below it.
 - With that limit fixed, the library gives back what is free at the end of a heap as soon as that is
   128 kB: arrays of a few hundred kilobytes are fresh pages each time.
 
@@ -28,8 +28,9 @@ import gc
 import os
 from functools import cache
 
-LARGEST_KEPT_BYTES = 5 * 2**20
-"""Freed blocks above this go back to the system."""
+LARGEST_KEPT_BYTES = 2**21 + 2**16
+"""Freed blocks above this go back to the system. With a larger limit the feature maps of the small
+windows that memory is measured on would stay, and be missing in what is measured."""
 
 KEPT_BYTES = 2**25
 """So much at the end of each heap may stay when it is free."""

@@ -16,13 +16,16 @@ of every run (`exactile.bit_stability`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 Precision = Literal["float32", "bfloat16"]
 EngineName = Literal["auto", "eager", "compile", "openvino"]
@@ -80,6 +83,16 @@ class Engine(Protocol):
         """Return the network's output (N, classes, ...) for `windows` (N, channels, ...).
 
         It is float32, contiguous, on the device, and the caller's own.
+
+        Raises:
+            RuntimeError, MemoryError: if the network cannot be run on such windows.
+        """
+
+    def run(self, windows: NDArray[np.float32], use: Callable[[Tensor], T]) -> T:
+        """Return what `use` makes of the output that `logits` returns.
+
+        It is lent for that call: an engine may write the next output to the same memory, which
+        spares the pages of a fresh copy.
 
         Raises:
             RuntimeError, MemoryError: if the network cannot be run on such windows.

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from exactile.engine import Engine
 from exactile.finishing import Arriving, Finishing, OutputType, begin_to_finish
@@ -35,8 +36,11 @@ class ForwardPass:
         Raises:
             RuntimeError, MemoryError: if the network cannot be run on such a window.
         """
-        output = self.engine.logits(window[None])[0]
-        return begin_to_finish(output[crop.slices], self.output_type, self.finishing)
+
+        def finish(output: Tensor) -> Arriving:
+            return begin_to_finish(output[0][crop.slices], self.output_type, self.finishing)
+
+        return self.engine.run(window[None], finish)
 
     def __call__(self, window: NDArray[np.float32], crop: Box) -> NDArray[Any]:
         """Return what is written (C, ...) for the part `crop` of the output of `window` (C, ...).

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from exactile.devices import name_device
-from exactile.engine import DTYPES, Agreement, EngineName, Precision
+from exactile.engine import DTYPES, Agreement, EngineName, Precision, T
 from exactile.engines.eager import make_engine, placed
 from exactile.errors import ModelError, SettingsError
 
@@ -65,6 +65,10 @@ class CompiledEngine:
                 # Of the folder for compiled programs, TORCHINDUCTOR_CACHE_DIR or in TMPDIR.
                 raise RuntimeError(f"torch.compile cannot write its programs: {error}") from error
             return result.to(torch.float32, memory_format=torch.contiguous_format)
+
+    def run(self, windows: NDArray[np.float32], use: Callable[[Tensor], T]) -> T:
+        """Return what `use` makes of the network's output."""
+        return use(self.logits(windows))
 
     def describe(self) -> str:
         """Return the compiler and the device's name, for people."""

@@ -6,6 +6,7 @@ On a CPU the operators whose sums depend on the size of the window are replaced
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from exactile.devices import name_device
-from exactile.engine import DTYPES, EngineName, Precision
+from exactile.engine import DTYPES, EngineName, Precision, T
 from exactile.fixed_order import fixed_order
 
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -52,6 +53,10 @@ class EagerEngine:
                 # TorchScript has a kind of its own for what it raises.
                 raise RuntimeError(str(error)) from error
             return result.to(torch.float32, memory_format=torch.contiguous_format)
+
+    def run(self, windows: NDArray[np.float32], use: Callable[[Tensor], T]) -> T:
+        """Return what `use` makes of the network's output."""
+        return use(self.logits(windows))
 
     def describe(self) -> str:
         """Return the device's name, for people."""

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from exactile.devices import name_device
-from exactile.engine import Agreement, EngineName, Precision
+from exactile.engine import Agreement, EngineName, Precision, T
 from exactile.engines.eager import make_engine
 from exactile.errors import SettingsError
 
@@ -81,7 +81,11 @@ class OpenVINOEngine:
 
     def logits(self, windows: NDArray[np.float32]) -> Tensor:
         """Return the network's output (N, classes, ...) for `windows` (N, channels, ...)."""
-        return self._run(windows, windows.shape, self._model)
+        return self.run(windows, torch.clone)
+
+    def run(self, windows: NDArray[np.float32], use: Callable[[Tensor], T]) -> T:
+        """Return what `use` makes of the output, in memory that the next call writes to."""
+        return self._run(windows, windows.shape, self._model, use)
 
     def rehearse(self, windows: NDArray[np.float32]) -> Tensor:
         """Run `windows` for the time and the memory that it takes; the numbers are not to be used.
@@ -89,25 +93,26 @@ class OpenVINOEngine:
         What was converted for another shape is stretched to this one, which takes a fraction of the
         time of a conversion, and might compute something else.
         """
-        return self._run(windows, ("rehearsed", *windows.shape), self._stretched)
+        return self._run(windows, ("rehearsed", *windows.shape), self._stretched, torch.clone)
 
     def _run(
         self,
         windows: NDArray[np.float32],
         key: tuple[object, ...],
         model_for: Callable[[tuple[int, ...]], Any],
-    ) -> Tensor:
+        use: Callable[[Tensor], T],
+    ) -> T:
         windows = np.ascontiguousarray(windows)
         try:
             if key not in self.ready:
                 self.ready.clear()
                 self.ready[key] = self._request(model_for(windows.shape))
-            result = self.ready[key].infer({0: windows}, share_inputs=True)[0]
+            result = self.ready[key].infer({0: windows}, share_inputs=True, share_outputs=True)[0]
         except (RuntimeError, MemoryError):
             # What it holds may be what a smaller window needs.
             self.ready.clear()
             raise
-        return torch.from_numpy(result).to(torch.float32)
+        return use(torch.from_numpy(result).to(torch.float32))
 
     def release(self) -> None:
         """Give back the memory that is held for the latest shape."""
