@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 from statistics import mean
@@ -214,6 +215,9 @@ def run_exactile(options: Mapping[str, Any], images: Path, results: Path) -> Run
 
 def segment(options: Mapping[str, Any], report: Path) -> None:
     """Be the process: segment, and say how long the image and the checks before it took."""
+    # The first image imports these otherwise, and the start-up would be counted as its work.
+    for package in ("bfio", "PIL.Image"):
+        import_module(package)
     prepare()
     limit_threads(os.environ.get("NUM_THREADS"))
     settings = SegmentSettings.from_options(dict(options))
