@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import _thread
+import signal
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -65,6 +67,15 @@ def test_ranks_that_wait_for_each_other_for_ever_are_named() -> None:
     assert not left()
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """See that an interrupt is one: shells start what is in the background with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_of_the_caller_ends_all_ranks() -> None:
     turns = Turns(3)
 
