@@ -7,6 +7,7 @@ windows shrink.
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -181,6 +182,8 @@ def _smaller(engine: Engine, tiling: Plan, path: Path, reason: str) -> Plan:
         said,
         " x ".join(map(str, less.window)),
     )
+    # What the failed pass had made may hang on a cycle.
+    gc.collect()
     if isinstance(engine, Releasing):
         engine.release()
     if engine.device.type == "cuda":
