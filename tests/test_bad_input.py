@@ -315,8 +315,8 @@ def test_a_model_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "out").exists()
 
 
-# Room for small windows beside what every thread reserves, though not for large ones. With 2^29 bytes
-# native libraries now and then found no room for anything at all.
+# Room for small windows beside what every thread reserves, though not for large ones. With 2^29
+# bytes native libraries now and then found no room for anything at all.
 LITTLE_MEMORY = """
 import resource
 import exactile.segment

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from exactile.normalization.gathering import Gather
 
-PIECE = 2**16
+PIECE = 2**15
 """So many small integers are made wide together: they stay in the core's own memory."""
 
 
