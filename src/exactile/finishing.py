@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from exactile.errors import ModelError
-from exactile.normalization.apply import BLOCK_VALUES, apply
+from exactile.normalization.apply import apply
 from exactile.normalization.apply_on_device import apply_on_device
 from exactile.processing import After, Sigmoid, Softmax
 
@@ -67,7 +66,7 @@ class Finishing:
         return all(isinstance(step, (Softmax, Sigmoid)) for step in self.after)
 
     def labels(self, output: Tensor) -> Tensor:
-        """Return the class numbers (...) for `output` (K, ...): uint8, wider beyond 256 classes.
+        """Return the class numbers (...) for `output` (K, ...), uint8, or int32 beyond 256 classes.
 
         Of several channels, the first of the largest. Softmax and sigmoid keep the order of the
         channels, so the output itself decides, which rounding to equal probabilities cannot blur;
@@ -179,26 +178,10 @@ def _first_largest(output: Tensor) -> Tensor:
     It is argmax, which reduces over a strided axis: on CPU that took 70 ms for two classes of
     1024 x 1024 pixels, the comparisons take 4 ms.
     """
-    if output.device.type == "cpu":
-        return torch.from_numpy(_first_largest_on_cpu(output.numpy()))
     second = output[1] > output[0]
     labels = second.view(torch.uint8) if len(output) <= MOST_SMALL_CLASSES else second.int()
     largest = output[0]
     for index in range(2, len(output)):
         largest = torch.maximum(largest, output[index - 1])
         labels.masked_fill_(output[index] > largest, index)
-    return labels
-
-
-def _first_largest_on_cpu(output: NDArray[np.float32]) -> NDArray[Any]:
-    """Do the same in numpy: PyTorch's threads would go on waiting busily beside the next pass."""
-    labels = np.empty(output.shape[1:], label_dtype(len(output)))
-    rows = max(1, BLOCK_VALUES // max(1, prod(labels.shape[1:])))
-    for start in range(0, len(labels), rows):
-        part, found = output[:, start : start + rows], labels[start : start + rows]
-        found[...] = part[1] > part[0]
-        largest = part[0]
-        for index in range(2, len(part)):
-            largest = np.maximum(largest, part[index - 1])
-            np.maximum(found, (part[index] > largest) * found.dtype.type(index), out=found)
     return labels
