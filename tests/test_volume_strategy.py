@@ -132,3 +132,19 @@ def test_auto_takes_exchange_where_halos_of_a_volume_cost_too_much(model: Path) 
     # Windows of 28 for zones of 16.
     assert preferred(job, SHAPE, narrow, BUDGET).startswith("tiles would compute")
     assert "do not fit the memory" in preferred(job, SHAPE, None, BUDGET)
+
+
+def test_auto_goes_by_exchange_where_no_window_fits_the_memory(tmp_path: Path) -> None:
+    deep = write_volume_model(tmp_path / "model", base_width=8, depth=2)
+    write_image(tmp_path / "in" / NAME, noise_image((1, 1, 48, 112, 112)))
+    ended = call(arguments(tmp_path / "in", tmp_path / "auto", model=deep, memory=MEMORY))
+    assert ended.code == 0, ended.log
+    assert "tiles with their halos do not fit the memory" in ended.log
+    assert plan_of(tmp_path / "auto")["strategy"] == "exchange"
+    words = {"model": deep, "memory": MEMORY, "strategy": "tile"}
+    refused = call(arguments(tmp_path / "in", tmp_path / "refused", **words))
+    assert refused.code != 0
+    assert "are too little for this network" in refused.log
+    run(tmp_path / "in", tmp_path / "ample", model=deep, memory="4GB", strategy="tile")
+    files = [(tmp_path / name / NAME).read_bytes() for name in ("auto", "ample")]
+    assert files[0] == files[1]
