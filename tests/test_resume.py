@@ -32,6 +32,8 @@ from exactile.images.work_folder import work_folder
 NAME = "image.ome.tif"
 CERTIFICATE = f"certificates/{NAME}.json"
 SHAPE = (2, 1, 1, 1100, 1060)
+# Zones enough that most moments of a run have finished ones behind them.
+TALL = (2, 1, 1, 4400, 1060)
 """Two planes of 2 x 2 writer tiles."""
 SEVERAL_ZONES_PER_TILE, ONE, SEVERAL_TILES_PER_ZONE = 528, 1040, 1070
 ZONES = {SEVERAL_ZONES_PER_TILE: 18, ONE: 8, SEVERAL_TILES_PER_ZONE: 4}
@@ -615,8 +617,11 @@ def forks() -> Iterator[Forks]:
 def test_runs_killed_at_random_moments_end_with_the_bytes_of_an_uninterrupted_one(
     tmp_path: Path, small_model: Path, forks: Forks, output: str, tile: int
 ) -> None:
-    """Eight kills at least for each kind of run; one that was gone on with may be killed again."""
-    write_image(tmp_path / "in" / NAME, noise_image(SHAPE))
+    """Eight kills at least for each kind of run; one that was gone on with may be killed again.
+
+    The moments are by chance, and so is whether a zone was finished: kills go on until one was.
+    """
+    write_image(tmp_path / "in" / NAME, noise_image(TALL))
     options = {"model": small_model, "tileSize": tile, "outputType": output}
     clean = tmp_path / "clean"
     assert forks.run(arguments(tmp_path / "in", clean, **options), clean) == 0
@@ -625,7 +630,8 @@ def test_runs_killed_at_random_moments_end_with_the_bytes_of_an_uninterrupted_on
     longest = 1.3 * sum(made["seconds"].values())
     rng = random.Random(f"{output} {tile}")
     killed = images = went_on = 0
-    while killed < 8:
+    while killed < 8 or not went_on:
+        assert images < 40, "no run went on with finished zones"
         out_dir = tmp_path / f"out_{images}"
         images += 1
         journal = work_folder(out_dir / NAME) / "journal"
@@ -646,4 +652,3 @@ def test_runs_killed_at_random_moments_end_with_the_bytes_of_an_uninterrupted_on
         if (tile, output) == (SEVERAL_ZONES_PER_TILE, "labels"):
             # Each tile holds a zone at least; those of a stored tile were not made again.
             assert plan["zones_resumed"] >= len(held)
-    assert went_on
