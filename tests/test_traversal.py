@@ -67,7 +67,7 @@ def test_in_a_very_wide_image_only_chunks_between_two_bands_are_decoded_twice(
 
 
 def test_more_memory_than_is_useful_is_not_taken() -> None:
-    shape = (6000, 12_000)
+    shape = (12_000, 12_000)
     source = Counted(shape, 1024, 2**40)
     tiling = plan(shape, LOCALITY, 1216)
     useful = useful_cache_bytes(tiling, source, 1)
@@ -77,6 +77,20 @@ def test_more_memory_than_is_useful_is_not_taken() -> None:
     assert source.cache_bytes == useful
     assert band_width(tiling, source, 1) >= 12_000 - 1024
     assert set(decodings(shape, 1216, useful).decoded.values()) == {1}
+
+
+@pytest.mark.parametrize(("shape", "times"), [((8000, 12_000), 1), ((16_000, 12_000), 2)])
+def test_a_small_image_is_decoded_once_for_its_statistics_and_its_windows(
+    shape: tuple[int, int], times: int
+) -> None:
+    source = Counted(shape, 1024, 2**40)
+    tiling = plan(shape, LOCALITY, 1216)
+    source.limit_cache(useful_cache_bytes(tiling, source, 1))
+    for box, pixels in source.read_all(Plane(0, 0), (0,)):
+        assert pixels.shape == (1, *box.shape)
+    for zone in in_bands([t.zone for t in tiling.tiles()], tiling, source, 1):
+        source.read(Plane(0, 0), (0,), tiling.tile(zone).window & Box.of_shape(shape))
+    assert set(source.decoded.values()) == {times}
 
 
 def test_row_by_row_the_same_memory_would_not_do() -> None:

@@ -139,7 +139,7 @@ def copy_part(stored: StoredPart, sink: StoringSink[Any], threads: int) -> None:
         _copy_chunks(chunks, sink)
         return
     region, expected = part.region(stored.image.shape), part.image(stored.image)
-    with open_source(path, threads=threads) as source:
+    with open_source(path, cache_bytes=0, threads=threads) as source:  # all is read once
         sizes = (source.size_t, source.size_c, source.size_z, *source.shape)
         if (sizes, source.dtype) != (expected.dimensions, expected.dtype):
             raise AssemblyError(

@@ -149,6 +149,11 @@ class Source(ABC):
         together = chunk * self.depth * self._pool.threads if self.depth > 1 else 0
         return max(self.cache_bytes, chunk) + self._pool.most_held * chunk + together
 
+    def holds_all(self, dimensions: int, channels: int) -> bool:
+        """Return whether the cache has room for so many channels of a plane, or of a volume."""
+        pixels = channels * prod(self.shape_of(dimensions))
+        return pixels * self.dtype.itemsize <= self.cache_bytes
+
     def limit_cache(self, most: int) -> None:
         """Keep at most `most` bytes of decoded chunks from now on, where that is less."""
         self.cache_bytes = self._cache.capacity = min(self.cache_bytes, most)
@@ -236,8 +241,9 @@ class Source(ABC):
 
         Those of a volume, (Z, Y, X) and (C, Z, Y, X), come in rows too, from the first planes that
         are decoded together to the last. `rows` are the rows that are wanted, counted so; by
-        default all. Each chunk is decoded once, and the cache is passed by. Raises ImageError where
-        one cannot be.
+        default all. Each chunk is decoded once. The cache keeps them for later reads where it has
+        room for all of the plane or volume, else it is passed by. Raises ImageError where one
+        cannot be decoded.
         """
         slabs = (
             [Interval(whole.z, whole.z + 1)]
@@ -257,12 +263,15 @@ class Source(ABC):
             for channel in channels
             for z in range(slab.start, slab.stop)
         )
-        decoded = self._pool.loads(keys, self._load, lambda _: False)
+        keep = self.holds_all(whole.dimensions, len(channels))
+        held = self._cache.__contains__ if keep else lambda _: False
+        decoded = self._pool.loads(keys, self._load, held)
         for slab, row, column in places:
             box = self.chunk_box(row, column)
             if isinstance(whole, Volume):
                 box = Box((slab, *box.axes))
-            chunks = [load() for _, load in islice(decoded, len(channels) * slab.length)]
+            taken = islice(decoded, len(channels) * slab.length)
+            chunks = [self._cache.get(key, load) if keep else load() for key, load in taken]
             yield box, np.stack(chunks).reshape(len(channels), *box.shape)
 
     def _load(self, plane: Plane, channel: int, row: int, column: int) -> NDArray[Any]:

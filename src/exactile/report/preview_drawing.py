@@ -16,9 +16,6 @@ from exactile.report.field_picture import INFERNO
 
 Style = Literal["classes", "heat"]
 
-LONGEST = 1024
-"""The longer side of a preview, at most."""
-
 CLASS_COLOURS = (
     *((255, 196, 0), (0, 200, 255), (255, 82, 160), (120, 230, 80)),
     *((190, 130, 255), (255, 120, 40), (0, 225, 180), (235, 235, 120)),
@@ -51,10 +48,6 @@ def draw(channels: Sequence[NDArray[Any]], found: NDArray[np.uint8], style: Styl
     marks = Image.fromarray(found).convert("P")
     marks.putpalette(palette.tobytes())
     picture = Image.composite(marks.convert("RGB"), base, Image.fromarray(strength))
-    longest = max(picture.size)
-    if longest > LONGEST:
-        width, height = (max(1, round(side * LONGEST / longest)) for side in picture.size)
-        picture = picture.resize((width, height), Image.Resampling.BOX)
     return ImageOps.posterize(picture, BITS)
 
 
@@ -71,8 +64,7 @@ def _classes(found: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.ui
     """Return the colour of each class, and how strongly it is laid over each sample."""
     palette = np.resize(np.array(CLASS_COLOURS, np.uint8), (255, 3))
     strength = np.where(found > 0, np.uint8(TINT * 255), np.uint8(0))
-    # A sample is half a pixel of a picture that is reduced: lines are two samples wide then.
-    strength[outline(found, 2 if max(found.shape) > LONGEST else 1)] = 255
+    strength[outline(found)] = 255
     return np.concatenate([np.zeros((1, 3), np.uint8), palette]), strength
 
 
@@ -83,15 +75,14 @@ def _heat(found: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8
     return palette.astype(np.uint8), (found * HEAT).astype(np.uint8)
 
 
-def outline(found: NDArray[np.uint8], width: int) -> NDArray[np.bool_]:
-    """Return the samples of a class other than 0 within `width` samples of another class."""
+def outline(found: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return the samples of a class other than 0 beside a sample of another class."""
     edge = np.zeros(found.shape, bool)
-    for distance in range(1, width + 1):
-        down = found[distance:] != found[:-distance]
-        across = found[:, distance:] != found[:, :-distance]
-        edge[distance:] |= down
-        edge[:-distance] |= down
-        edge[:, distance:] |= across
-        edge[:, :-distance] |= across
+    down = found[1:] != found[:-1]
+    across = found[:, 1:] != found[:, :-1]
+    edge[1:] |= down
+    edge[:-1] |= down
+    edge[:, 1:] |= across
+    edge[:, :-1] |= across
     result: NDArray[np.bool_] = edge & (found > 0)
     return result

@@ -25,7 +25,7 @@ from exactile.geometry import Box, Locality
 from exactile.images import Plane, Source
 from exactile.images.grid import cells_over
 
-MOST = 2048
+MOST = 1024
 """Samples along the longer side of an image, at most."""
 
 Positions = tuple[NDArray[np.int64], NDArray[np.int64]]
