@@ -71,8 +71,9 @@ def peak_of_run(images: Path, results: Path, model: Path, output: str) -> tuple[
     begun = time.monotonic()
     process = subprocess.Popen(command, env=os.environ | {"POLUS_LOG": "ERROR"})
     _, status, usage = os.wait4(process.pid, 0)
-    if status != 0:
-        raise SystemExit(f"the run failed with status {status}")
+    process.returncode = os.waitstatus_to_exitcode(status)  # it was not told
+    if process.returncode != 0:
+        raise SystemExit(f"the run failed with code {process.returncode}")
     return usage.ru_maxrss / 1024, time.monotonic() - begun
 
 

@@ -25,8 +25,8 @@ from exactile.images.source import Source
 from exactile.tiling import WRITER_TILE, Plan
 
 SMALL_BYTES = 2**27
-"""A plane or volume of so many bytes, such as 8192 x 8192 px of 16 bits, is decoded once; a larger
-one for its statistics, and again for its windows."""
+"""A plane of so many bytes, such as 8192 x 8192 px of 16 bits, is decoded once; a larger one for its
+statistics, and again for its windows."""
 
 
 def in_bands(zones: list[Box], tiling: Plan, source: Source, channels: int) -> list[Box]:
@@ -56,17 +56,16 @@ def band_width(tiling: Plan, source: Source, channels: int) -> int:
 def useful_cache_bytes(tiling: Plan, source: Source, channels: int) -> int:
     """Return how much memory of chunks serves bands as wide as the image; more is of no use.
 
-    A plane or a volume of up to `SMALL_BYTES` is kept as a whole, from its statistics on.
+    A plane of up to `SMALL_BYTES` is kept as a whole, from its statistics on.
     """
     columns = -(-source.shape[1] // source.chunk[1])
     columns += _most_touched(tiling.window[-1], source.chunk[1])
     useful = columns * _column_bytes(tiling, source, channels)
     plane = prod(cell_count(source.shape, source.chunk)) * _chunk_bytes(source, channels)
-    if len(tiling.axes) != PLANES:
-        # Chunks may be as large as the planes; without this, those of layers before would be kept.
-        useful = min(useful, plane * _planes_touched(tiling, source))
-        plane *= source.size_z
-    return max(useful, plane) if plane <= SMALL_BYTES else useful
+    if len(tiling.axes) == PLANES:
+        return max(useful, plane) if plane <= SMALL_BYTES else useful
+    # Chunks may be as large as the planes; without this, those of layers before would be kept.
+    return min(useful, plane * _planes_touched(tiling, source))
 
 
 def _column_bytes(tiling: Plan, source: Source, channels: int) -> int:
