@@ -25,8 +25,8 @@ from exactile.images.source import Source
 from exactile.tiling import WRITER_TILE, Plan
 
 SMALL_BYTES = 2**27
-"""A plane of so many bytes, such as 8192 x 8192 px of 16 bits, is decoded once; a larger one for its
-statistics, and again for its windows."""
+"""A plane of so many bytes, such as 8192 x 8192 px of 16 bits, is decoded once; a larger one
+for its statistics, and again for its windows."""
 
 
 def in_bands(zones: list[Box], tiling: Plan, source: Source, channels: int) -> list[Box]:
