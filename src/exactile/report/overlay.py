@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +11,13 @@ from PIL import Image
 
 from exactile.geometry import Box, Interval, floor_to
 from exactile.images import Plane, Source
+from exactile.report.preview_drawing import TINT, outline
 
 STRIP = 1024
 """Side of the pieces that are read, in pixels of the slide."""
 
 FOUND = np.array([255, 196, 0], np.float32)
 """Colour (R, G, B) of what was found."""
-
-TINT = 0.22
-"""How strongly the inside of a found object is coloured; its outline is drawn in full."""
 
 
 def shrink(source: Source, factor: int) -> NDArray[np.float32]:
@@ -53,14 +50,6 @@ def draw_overlay(image: Source, labels: Source, path: Path, longest: int = 2048)
     grey = np.clip((grey - low) / max(high - low, 1e-6), 0, 1) * 255
     found = shrink(labels, factor) >= 0.5
     strength = np.where(found, TINT, 0.0)
-    strength[_outline(found)] = 1.0
+    strength[outline(found)] = 1.0
     picture = grey[..., None] * (1 - strength[..., None]) + FOUND * strength[..., None]
     Image.fromarray(picture.astype(np.uint8)).save(path)
-
-
-def _outline(found: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return the found pixels that have a neighbour which is not."""
-    inside = np.pad(found, 1, mode="edge")
-    interior = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
-    result: NDArray[np.bool_] = found & ~interior
-    return result

@@ -75,8 +75,8 @@ def _heat(found: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8
     return palette.astype(np.uint8), (found * HEAT).astype(np.uint8)
 
 
-def outline(found: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return the samples of a class other than 0 beside a sample of another class."""
+def outline(found: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return where `found` (Y, X) is a class other than 0, or True, beside another."""
     edge = np.zeros(found.shape, bool)
     down = found[1:] != found[:-1]
     across = found[:, 1:] != found[:, :-1]
