@@ -270,6 +270,27 @@ def test_an_exported_program_runs_in_openvino() -> None:
     assert engine.agreement is not None
 
 
+class TakenApart(nn.Module):
+    """Operators that OpenVINO has no rule for, and a tensor that `forward` makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(
+            nn.ReplicationPad2d(1), nn.Conv2d(1, 4, 3), nn.PReLU(), nn.Hardswish()
+        )
+        self.outer = nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gain = torch.tensor([1.0, 0.5, 2.0, 1.5], dtype=x.dtype)
+        return self.outer(self.inner(x) * gain[:, None, None])
+
+
+def test_what_openvino_has_no_rule_for_is_taken_apart() -> None:
+    agreement = choose_for("openvino", TakenApart()).agreement
+    assert agreement is not None
+    assert agreement.largest_difference < 1e-5
+
+
 def test_a_network_that_openvino_does_not_take_is_refused_or_run_by_eager(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

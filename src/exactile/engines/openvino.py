@@ -1,6 +1,6 @@
 """OpenVINO on a CPU: an optional extra, `pip install 'exactile[openvino]'`.
 
-The float32 network is exported and converted for each shape of window by itself, so that nothing
+The float32 network is recorded and converted for each shape of window by itself, so that nothing
 in it depends on a size that differs; the precision is a setting of OpenVINO. Measured (2026.4.1,
 one core, benchmarks/engines.py): the fastest engine in both precisions, and for U-Nets bit-stable
 in windows of 512 px and more.
@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from io import StringIO
 from typing import Any
@@ -24,6 +25,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch._decomp import core_aten_decompositions
+from torch._ops import OpOverload
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from exactile.devices import name_device
@@ -36,7 +39,7 @@ MOST_MODELS = 8
 
 HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
 
-EXPORT_ERRORS = (
+RECORDING_ERRORS = (
     RuntimeError,
     ValueError,
     TypeError,
@@ -45,7 +48,7 @@ EXPORT_ERRORS = (
     AttributeError,
     AssertionError,
 )
-"""What torch.export and the conversion raise on networks that they do not take."""
+"""What the recording and the conversion raise on networks that they do not take."""
 
 TELEMETRY = "openvino_telemetry"
 """The package that reports each use of OpenVINO to its makers; without it OpenVINO reports nothing.
@@ -217,24 +220,31 @@ def _converted(network: nn.Module, shape: tuple[int, ...], runtime: Any) -> Any:
             decoder = _decoder(network, shape)
             model = frontend.convert(frontend.load(decoder))
             model.reshape({0: runtime.PartialShape(list(shape))})
-    except (*EXPORT_ERRORS, *failures) as error:
+    except (*RECORDING_ERRORS, *failures) as error:
         raise RuntimeError(f"OpenVINO cannot convert the network: {_reason(error)}") from error
     return model
 
 
 def _decoder(network: nn.Module, shape: tuple[int, ...]) -> Any:
-    """Return what shows `network`, exported for windows of `shape`, to the conversion.
+    """Return what shows `network`, recorded for windows of `shape`, to the conversion.
 
-    Nothing is computed for it. Of TorchScript, which cannot be exported and whose lists OpenVINO
-    does not know, the operators are recorded that it calls for such windows.
+    The operators that it calls are recorded on tensors without data: modules, TorchScript and
+    exported programs alike. `torch.export` ends at the same operators, in three times the time.
     """
     # An expanded zero has the shape without the memory.
     image = torch.zeros(1).expand(shape)
-    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
-        network = make_fx(network, tracing_mode="fake", _allow_non_fake_inputs=True)(image)
-    program = torch.export.export(network, (image,), strict=False)
+    record = make_fx(network, _decompositions(), tracing_mode="fake", _allow_non_fake_inputs=True)
     decoders = import_module("openvino.frontend.pytorch.fx_decoder")
-    return decoders.TorchFXPythonDecoder.from_exported_program(program, dynamic_shapes=False)
+    return decoders.TorchFXPythonDecoder(record(image), dynamic_shapes=False)
+
+
+@cache
+def _decompositions() -> dict[OpOverload, Callable[..., Any]]:
+    """Return how operators are taken apart that OpenVINO has no rule for."""
+    rules = import_module("openvino.frontend.pytorch.torchdynamo.export_decompositions")
+    known = set(rules.ops_to_not_decompose())
+    table: Any = core_aten_decompositions()
+    return {operator: parts for operator, parts in table.items() if operator not in known}
 
 
 def _reason(error: Exception) -> str:
@@ -246,10 +256,9 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what torch.export and the conversion say to themselves from being printed.
+    """Keep what the recording and the conversion say to themselves from being printed.
 
-    OpenVINO speaks through the root logger by a function that gives it a handler if it has none;
-    torch.export prints the whole program that it could not export.
+    OpenVINO speaks through the root logger by a function that gives it a handler if it has none.
     """
     root, silent = logging.getLogger(), logging.NullHandler()
     disabled, root.disabled = root.disabled, True

@@ -16,7 +16,9 @@ nor does it change the plan: the same budget gives the same windows.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from math import ceil, prod
 from typing import Protocol, runtime_checkable
 
@@ -48,6 +50,9 @@ FIXED_STEP = 2**25
 UNMEASURED_FACTOR = 1.25
 UNMEASURED_FIXED = 2**27
 """What is added to the static estimate, and to twice the weights, where nothing is run."""
+
+Live = Callable[[tuple[int, ...]], int]
+"""The static estimate for a window: most bytes alive at a time."""
 
 SHARE_FOR_PROBES = 0.5
 """Probes take at most this share of the budget, by the static estimate."""
@@ -104,7 +109,8 @@ def estimate_cost(network: nn.Module, locality: Locality, channels: int) -> Pass
     Raises:
         ModelError: if the network cannot be run.
     """
-    slope = _static_slope(network, channels, *probe_windows(locality))
+    live = partial(live_bytes, network, channels)
+    slope = _static_slope(live, *probe_windows(locality))
     weights = sum(w.nbytes for part in (network.parameters(), network.buffers()) for w in part)
     return PassCost(UNMEASURED_FIXED + 2 * weights, UNMEASURED_FACTOR * slope)
 
@@ -126,22 +132,21 @@ def measure_cost(
         RuntimeError, MemoryError: if the network cannot be run on such windows.
         ModelError: if it cannot be run on tensors without data.
     """
+    live = cache(partial(live_bytes, network, channels))
     windows = probe_windows(locality)
     if budget_bytes is not None:
-        windows = _affordable(network, locality, channels, budget_bytes)
+        windows = _affordable(live, locality, budget_bytes)
     least = tuple(axis.pad(axis.least) for axis in locality.axes)
     first = _probe(engine, channels, least, passes=1)
     small, large = (_probe(engine, channels, window, passes=2) for window in windows)
-    estimate = estimate_cost(network, locality, channels)
     seconds_per_pixel = (large.seconds - small.seconds) / (large.pixels - small.pixels)
     if seconds_per_pixel <= 0:
         seconds_per_pixel = large.seconds / large.pixels
     seconds_fixed = max(0.0, small.seconds - seconds_per_pixel * small.pixels)
     if first.peak is None or small.peak is None or large.peak is None:
-        return PassCost(
-            estimate.bytes_fixed, estimate.bytes_per_pixel, seconds_fixed, seconds_per_pixel
-        )
-    static = _static_slope(network, channels, *windows)
+        estimate = estimate_cost(network, locality, channels)
+        return replace(estimate, seconds_fixed=seconds_fixed, seconds_per_pixel=seconds_per_pixel)
+    static = _static_slope(live, *windows)
     slope = (large.peak - small.peak) / (large.pixels - small.pixels)
     factor = max(slope * (1 + MARGIN) / static, LEAST_FACTOR)
     per_pixel = static * ceil(factor / FACTOR_STEP) * FACTOR_STEP
@@ -169,12 +174,12 @@ def probe_windows(
 
 
 def _affordable(
-    network: nn.Module, locality: Locality, channels: int, budget_bytes: int
+    live: Live, locality: Locality, budget_bytes: int
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the largest probes that leave enough of the budget, or the least there are."""
     pixels = PROBE_PIXELS
     windows = probe_windows(locality, pixels)
-    while live_bytes(network, channels, windows[1]) > SHARE_FOR_PROBES * budget_bytes:
+    while live(windows[1]) > SHARE_FOR_PROBES * budget_bytes:
         pixels //= 2
         before, windows = windows, probe_windows(locality, pixels)
         if windows == before:
@@ -182,11 +187,8 @@ def _affordable(
     return windows
 
 
-def _static_slope(
-    network: nn.Module, channels: int, small: tuple[int, ...], large: tuple[int, ...]
-) -> float:
-    more = live_bytes(network, channels, large) - live_bytes(network, channels, small)
-    return more / (prod(large) - prod(small))
+def _static_slope(live: Live, small: tuple[int, ...], large: tuple[int, ...]) -> float:
+    return (live(large) - live(small)) / (prod(large) - prod(small))
 
 
 def _probe(engine: Engine, channels: int, window: tuple[int, ...], passes: int) -> _Probe:
