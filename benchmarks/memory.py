@@ -1,107 +1,72 @@
 """Peak memory of a run against the size of its image.
 
-    python benchmarks/memory.py
+    python benchmarks/memory.py [--sizes 4096 8192 16384 32768x16384]
 
-Each row is a process of its own that segments an image made on the fly with a narrow U-Net of the
-published depth under one budget; its peak resident memory is the kernel's own figure. The ratio is
-against the 8k x 8k row of the same output type. The largest image must stay within 1.10.
+Each row is a process of its own that segments a slide made on the fly with a narrow U-Net of the
+published depth under one budget. The ratio is against the 8192 x 8192 row of the same output type.
+The largest image must stay within 1.10.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import numpy as np
-import torch
+from bench import (
+    SLIDE_NAME,
+    Run,
+    Shape,
+    machine,
+    make_model,
+    make_slide,
+    run_exactile,
+    shape_name,
+    shape_of,
+    table,
+)
 
-from exactile.geometry import Box, Interval
-from exactile.images import OmeTiffSink, OutputImage, Plane
-from exactile.models.saving import save_model
-from exactile.models.unet import UNet
-
-SIZES = ((4096, 4096), (8192, 8192), (16384, 16384), (16384, 32768))
+SIZES = ("4096", "8192", "16384", "32768x16384")
 OUTPUTS = ("labels", "probabilities")
 COMPARED_WITH = (8192, 8192)
+WIDTH = 4
 BUDGET = "1GB"
 """With more, larger images get larger windows."""
 
 
-def make_image(path: Path, shape: tuple[int, int]) -> None:
-    """Write noise that repeats every 1024 pixels, plus the number of the piece."""
-    noise = np.random.default_rng(0).integers(0, 4000, (1024, 1024)).astype(np.uint16)
-    with OmeTiffSink(path, OutputImage(shape, np.dtype(np.uint16))) as sink:
-        for row in Interval(0, shape[0]).split(1024):
-            for column in Interval(0, shape[1]).split(1024):
-                box = Box((row, column))
-                sink.write(
-                    Plane(0, 0),
-                    box,
-                    (noise[Box.of_shape(box.shape).slices] + column.start % 977)[None],
-                )
+def run_with(output: str, images: Path, folder: Path) -> Run:
+    """Segment the slide in `images` with the model in `folder`, where the results go, too."""
+    options = {"model": str(folder / "model"), "outputType": output, "memory": BUDGET}
+    return run_exactile(options, images, folder / "results")
 
 
-def make_model(folder: Path) -> None:
-    """Save a U-Net of the published depth and a sixteenth of its width, with random weights."""
-    torch.manual_seed(0)
-    architecture = {"channels": 1, "classes": 2, "base_width": 4, "depth": 4, "convolutions": 2}
-    text = dict.fromkeys(("description", "license", "data_source", "acknowledgement"), "none")
-    description = {
-        "name": "narrow",
-        "version": "0",
-        "architecture": {"name": "unet", **architecture},
-        "normalization": "zscore",
-        "classes": ("background", "object"),
-        "training": {},
-        "metrics": {},
-    }
-    save_model(folder, UNet(**architecture).eval(), text | description)
-
-
-def peak_of_run(images: Path, results: Path, model: Path, output: str) -> tuple[float, float]:
-    """Segment in a process of its own; return its peak resident memory in MB and its seconds."""
-    command = [sys.executable, "-m", "exactile", "segment", "--inpDir", str(images)]
-    command += ["--outDir", str(results), "--model", str(model), "--outputType", output]
-    command += ["--memory", BUDGET]
-    begun = time.monotonic()
-    process = subprocess.Popen(command, env=os.environ | {"POLUS_LOG": "ERROR"})
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)  # it was not told
-    if process.returncode != 0:
-        raise SystemExit(f"the run failed with code {process.returncode}")
-    return usage.ru_maxrss / 1024, time.monotonic() - begun
-
-
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--largest", type=int, default=len(SIZES), help="how many of the sizes")
-    sizes = SIZES[: parser.parse_args().largest]
-    peaks: dict[tuple[str, tuple[int, int]], tuple[float, float]] = {}
-    with tempfile.TemporaryDirectory() as temporary:
+    sizes = [*map(shape_of, SIZES)]
+    parser.add_argument("--sizes", type=shape_of, nargs="+", default=sizes, help="32768x16384")
+    runs: dict[tuple[str, Shape], Run] = {}
+    sizes = sorted({COMPARED_WITH, *parser.parse_args(words).sizes})
+    with TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        make_model(folder / "model")
+        make_model(folder / "model", WIDTH)
         for shape in sizes:
-            images = folder / "images"
-            images.mkdir(exist_ok=True)
-            make_image(images / "image.ome.tif", shape)
+            slide = folder / shape_name(shape) / SLIDE_NAME
+            make_slide(slide, shape)
             for output in OUTPUTS:
-                results = folder / "results"
-                peaks[output, shape] = peak_of_run(images, results, folder / "model", output)
-                (results / "image.ome.tif").unlink()
-    print("| image | output | peak MB | ratio to 8k x 8k | seconds |")
-    print("|---|---|---|---|---|")
-    for output in OUTPUTS:
-        for shape in sizes:
-            peak, seconds = peaks[output, shape]
-            ratio = peak / peaks[output, COMPARED_WITH][0]
-            print(
-                f"| {shape[1]} x {shape[0]} | {output} | {peak:.0f} | {ratio:.2f} | {seconds:.0f} |"
-            )
+                runs[output, shape] = run_with(output, slide.parent, folder)
+            slide.unlink()
+    print(f"{machine()}\n")
+    rows = [
+        (
+            shape_name(shape),
+            output,
+            f"{run.peak_mb:.0f}",
+            f"{run.peak_mb / runs[output, COMPARED_WITH].peak_mb:.2f}",
+            f"{run.seconds:.0f}",
+        )
+        for (output, shape), run in sorted(runs.items())
+    ]
+    print(table(("image", "output", "peak MB", "ratio to 8192 x 8192", "seconds"), rows))
 
 
 if __name__ == "__main__":

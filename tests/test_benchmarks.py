@@ -9,6 +9,7 @@ import bench
 import budgets
 import end_to_end
 import file_io
+import memory
 import numpy as np
 import peers
 import pyramids
@@ -39,7 +40,7 @@ def table_in(text: str) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize(
     "main",
-    [end_to_end.main, peers.main, scaling.main, file_io.main, budgets.main, pyramids.main],
+    [m.main for m in (budgets, end_to_end, file_io, memory, peers, pyramids, scaling)],
     ids=lambda m: m.__module__,
 )
 def test_help_says_what_is_measured(

@@ -5,18 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from memory import make_image, make_model, peak_of_run
+from bench import SLIDE_NAME, make_model, make_slide
+from memory import WIDTH, run_with
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("output", ["labels", "probabilities"])
 def test_a_larger_image_takes_no_more_memory(tmp_path: Path, output: str) -> None:
-    make_model(tmp_path / "model")
+    make_model(tmp_path / "model", WIDTH)
     peaks = []
     for shape in ((8192, 8192), (8192, 16384)):
         images = tmp_path / f"images-{shape[1]}"
-        images.mkdir()
-        make_image(images / "image.ome.tif", shape)
-        peak, _ = peak_of_run(images, tmp_path / "results", tmp_path / "model", output)
-        peaks.append(peak)
+        make_slide(images / SLIDE_NAME, shape)
+        peaks.append(run_with(output, images, tmp_path).peak_mb)
     assert peaks[1] <= 1.10 * peaks[0]
