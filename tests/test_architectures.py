@@ -174,7 +174,7 @@ def test_planar_networks_give_the_bits_of_the_whole_image(
     assert torch.equal(run_tiles(run, image, tiling), expected)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("shape", "tile"),
     [((1088, 64), 260), pytest.param((1088, 832), 938, marks=pytest.mark.slow)],

@@ -325,6 +325,7 @@ resource.setrlimit(resource.RLIMIT_AS, (used + 2**29 + 2**28, used + 2**29 + 2**
 """
 
 
+@pytest.mark.slow
 def test_windows_too_large_for_the_memory_give_way_to_smaller_ones(tmp_path: Path) -> None:
     write_random_model(tmp_path / "model", base_width=16, depth=1, convolutions=1)
     write_image(tmp_path / "in" / NAME, noise_image((2200, 2300), dtype=np.uint8))

@@ -36,6 +36,7 @@ def test_a_demonstration_finds_the_colonies_and_says_so(tmp_path: Path) -> None:
     assert tinted == pytest.approx((labels == 1).mean(), abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_picture_of_a_large_slide_is_an_average(tmp_path: Path) -> None:
     make_slide(tmp_path / "slide.ome.tif", (1500, 2100))
     whole = slide(Box.of_shape((1500, 2100)))[0].astype(np.float64)

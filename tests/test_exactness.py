@@ -58,7 +58,9 @@ def reference(
     return whole_image_pass(engine, loaded, pixels, output)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("shape", [ODD, ON_GRID, SMALL, THIN, ONE_WIDE])
+@pytest.mark.parametrize(
+    "shape", [ODD, pytest.param(ON_GRID, marks=pytest.mark.slow), SMALL, THIN, ONE_WIDE]
+)
 @pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("engine", "width"),
@@ -121,7 +123,7 @@ def test_the_bundled_model_gives_what_it_gives_for_the_whole_image(
     assert np.array_equal(found, reference(BUNDLED, pixels, "float32", output, engine))
 
 
-@pytest.mark.parametrize("width", [1, 4])
+@pytest.mark.parametrize("width", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_small_windows_of_narrow_networks_differ_by_rounding_at_most(
     tmp_path: Path, random_model: Callable[..., Path], width: int
 ) -> None:

@@ -51,7 +51,7 @@ def small(tmp_path: Path) -> Tiles:
     ("output", "dtype"),
     [
         ("labels", np.uint16),
-        ("probabilities", np.float32),
+        pytest.param("probabilities", np.float32, marks=pytest.mark.slow),
         pytest.param("labels", np.float32, marks=pytest.mark.slow),
         pytest.param("probabilities", np.uint16, marks=pytest.mark.slow),
     ],

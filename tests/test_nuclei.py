@@ -35,7 +35,10 @@ def test_its_own_test_output_is_reproduced_through_files(nuclei: Path, tmp_path:
     assert np.abs(found - expected).max() <= 1e-5
 
 
-@pytest.mark.parametrize("output", ["logits", "labels", "probabilities"])
+@pytest.mark.parametrize(
+    "output",
+    ["labels", *(pytest.param(o, marks=pytest.mark.slow) for o in ("logits", "probabilities"))],
+)
 def test_tiles_have_the_bits_of_the_whole_image(nuclei: Path, tmp_path: Path, output: str) -> None:
     pixels = noise_image((1003, 1301))
     write_image(tmp_path / "in" / "a.ome.tif", pixels)

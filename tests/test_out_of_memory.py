@@ -76,7 +76,14 @@ def certificate(folder: Path, out: str) -> dict[str, Any]:
     return content
 
 
-@pytest.mark.parametrize(("output", "seed"), [("labels", 0), ("labels", 1), ("probabilities", 2)])
+@pytest.mark.parametrize(
+    ("output", "seed"),
+    [
+        ("labels", 0),
+        pytest.param("labels", 1, marks=pytest.mark.slow),
+        pytest.param("probabilities", 2, marks=pytest.mark.slow),
+    ],
+)
 def test_memory_that_runs_out_at_any_window_changes_no_bit(
     folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch, output: str, seed: int
 ) -> None:
@@ -177,6 +184,7 @@ def test_without_memory_for_the_smallest_windows_the_image_fails_and_says_so(
     assert not [name for name in files_in(folder / "scarce") if name.endswith(".ome.tif")]
 
 
+@pytest.mark.slow
 def test_a_run_that_shrank_and_died_goes_on_in_the_windows_it_had(
     folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,6 +68,7 @@ def mosaic(shared: Path, shape: tuple[int, int]) -> NDArray[np.uint16]:
     return np.concatenate(grid)[: shape[0], : shape[1]]
 
 
+@pytest.mark.slow
 def test_a_mosaic_of_fields_equals_the_reference(shared: Path, tmp_path: Path) -> None:
     pixels = mosaic(shared, (1300, 1500))
     write_image(tmp_path / "in/mosaic.ome.tif", pixels)

@@ -134,6 +134,7 @@ def test_auto_takes_exchange_where_halos_of_a_volume_cost_too_much(model: Path) 
     assert "do not fit the memory" in preferred(job, SHAPE, None, BUDGET)
 
 
+@pytest.mark.slow
 def test_auto_goes_by_exchange_where_no_window_fits_the_memory(tmp_path: Path) -> None:
     deep = write_volume_model(tmp_path / "model", base_width=16, depth=2)
     write_image(tmp_path / "in" / NAME, noise_image((1, 1, 48, 112, 112)))

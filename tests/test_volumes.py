@@ -226,6 +226,7 @@ def test_a_deeper_network_of_usual_width_is_exact(
 # Interruptions, memory, statistics
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     tmp_path: Path, clean: Path, model: Path
 ) -> None:

@@ -30,7 +30,7 @@ UNETS = [
 DENSENETS = [
     (56, (381, 413), (384, 416)),
     pytest.param(67, (476, 508), (480, 512), marks=pytest.mark.slow),
-    (103, (1115, 1147), (1120, 1152)),
+    pytest.param(103, (1115, 1147), (1120, 1152), marks=pytest.mark.slow),
 ]
 
 
