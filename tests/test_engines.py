@@ -270,6 +270,25 @@ def test_an_exported_program_runs_in_openvino() -> None:
     assert engine.agreement is not None
 
 
+class ThroughViews(Scripted):
+    """Changes feature maps through views, and fills one that it made."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.convolution(x)
+        features[:, :1] += 1
+        features[:, 1:].mul_(0.5).relu_()
+        other = torch.empty_like(features)
+        torch.add(features, 1, out=other)
+        other[:, 0] = features[:, 1]
+        return other
+
+
+def test_changes_through_views_are_seen_by_openvino() -> None:
+    agreement = choose_for("openvino", ThroughViews()).agreement
+    assert agreement is not None
+    assert agreement.largest_difference < 1e-5
+
+
 class TakenApart(nn.Module):
     """Operators that OpenVINO has no rule for, and a tensor that `forward` makes."""
 

@@ -233,7 +233,9 @@ def _decoder(network: nn.Module, shape: tuple[int, ...]) -> Any:
     """
     # An expanded zero has the shape without the memory.
     image = torch.zeros(1).expand(shape)
-    record = make_fx(network, _decompositions(), tracing_mode="fake", _allow_non_fake_inputs=True)
+    # OpenVINO would take a change through a view for a change of the view alone.
+    pure = torch.func.functionalize(network)
+    record = make_fx(pure, _decompositions(), tracing_mode="fake", _allow_non_fake_inputs=True)
     decoders = import_module("openvino.frontend.pytorch.fx_decoder")
     return decoders.TorchFXPythonDecoder(record(image), dynamic_shapes=False)
 
