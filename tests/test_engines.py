@@ -304,6 +304,27 @@ class TakenApart(nn.Module):
         return self.outer(self.inner(x) * gain[:, None, None])
 
 
+class Trilinear(nn.Module):
+    """Volumes at half the size and back: OpenVINO has a rule for this as a whole only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner, self.outer = nn.Conv3d(1, 3, 3, padding=1), nn.Conv3d(3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        half = nn.functional.max_pool3d(self.inner(x), 2)
+        whole = nn.functional.interpolate(half, scale_factor=2, mode="trilinear")
+        found: Tensor = self.outer(whole)
+        return found
+
+
+def test_what_openvino_takes_as_a_whole_only_is_exported() -> None:
+    network = ready(Trilinear())
+    engine = choose_engine("openvino", network, CPU, "float32", analyze(network, 1, 3), 1)
+    assert engine.agreement is not None
+
+
 def test_what_openvino_has_no_rule_for_is_taken_apart() -> None:
     agreement = choose_for("openvino", TakenApart()).agreement
     assert agreement is not None

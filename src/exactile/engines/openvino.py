@@ -1,36 +1,28 @@
 """OpenVINO on a CPU: an optional extra, `pip install 'exactile[openvino]'`.
 
-The float32 network is recorded and converted for each shape of window by itself, so that nothing
-in it depends on a size that differs; the precision is a setting of OpenVINO. Measured (2026.4.1,
-one core, benchmarks/engines.py): the fastest engine in both precisions, and for U-Nets bit-stable
-in windows of 512 px and more.
+The float32 network is converted for each shape of window by itself (`exactile.engines.conversion`);
+the precision is a setting of OpenVINO. Measured (2026.4.1, one core, benchmarks/engines.py): the
+fastest engine in both precisions, and for U-Nets bit-stable in windows of 512 px and more.
 
 It stays by itself: nothing is sent, nothing is written, and nothing is printed.
 """
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from importlib import import_module
-from io import StringIO
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch._decomp import core_aten_decompositions
-from torch._ops import OpOverload
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from exactile.devices import name_device
 from exactile.engine import Agreement, EngineName, Precision, T
+from exactile.engines.conversion import convert
 from exactile.engines.eager import make_engine
 from exactile.errors import SettingsError
 
@@ -38,17 +30,6 @@ MOST_MODELS = 8
 """Shapes whose converted networks are kept: they are small, for they share the weights."""
 
 HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
-
-RECORDING_ERRORS = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    AssertionError,
-)
-"""What the recording and the conversion raise on networks that they do not take."""
 
 TELEMETRY = "openvino_telemetry"
 """The package that reports each use of OpenVINO to its makers; without it OpenVINO reports nothing.
@@ -131,7 +112,7 @@ class OpenVINOEngine:
         if shape not in self.models:
             if len(self.models) >= MOST_MODELS:
                 self.models.clear()
-            self.models[shape] = _converted(self.source, shape, self.runtime)
+            self.models[shape] = convert(self.source, shape, self.runtime)
         return self.models[shape]
 
     def _stretched(self, shape: tuple[int, ...]) -> Any:
@@ -204,71 +185,3 @@ def load_openvino() -> Any:
         del sys.modules[TELEMETRY]
         sys.modules.update(before)
     return runtime
-
-
-def _converted(network: nn.Module, shape: tuple[int, ...], runtime: Any) -> Any:
-    """Return OpenVINO's model of `network` for windows of `shape`.
-
-    Raises:
-        RuntimeError: if the network cannot be converted.
-    """
-    frontend = runtime.frontend.FrontEndManager().load_by_framework("pytorch")
-    failures = (runtime.frontend.OpConversionFailure, runtime.frontend.GeneralFailure)
-    try:
-        with _quiet(), torch.no_grad():
-            # The decoder must outlive the conversion, which only looks into it.
-            decoder = _decoder(network, shape)
-            model = frontend.convert(frontend.load(decoder))
-            model.reshape({0: runtime.PartialShape(list(shape))})
-    except (*RECORDING_ERRORS, *failures) as error:
-        raise RuntimeError(f"OpenVINO cannot convert the network: {_reason(error)}") from error
-    return model
-
-
-def _decoder(network: nn.Module, shape: tuple[int, ...]) -> Any:
-    """Return what shows `network`, recorded for windows of `shape`, to the conversion.
-
-    The operators that it calls are recorded on tensors without data: modules, TorchScript and
-    exported programs alike. `torch.export` ends at the same operators, in three times the time.
-    """
-    # An expanded zero has the shape without the memory.
-    image = torch.zeros(1).expand(shape)
-    # OpenVINO would take a change through a view for a change of the view alone.
-    pure = torch.func.functionalize(network)
-    record = make_fx(pure, _decompositions(), tracing_mode="fake", _allow_non_fake_inputs=True)
-    decoders = import_module("openvino.frontend.pytorch.fx_decoder")
-    return decoders.TorchFXPythonDecoder(record(image), dynamic_shapes=False)
-
-
-@cache
-def _decompositions() -> dict[OpOverload, Callable[..., Any]]:
-    """Return how operators are taken apart that OpenVINO has no rule for."""
-    rules = import_module("openvino.frontend.pytorch.torchdynamo.export_decompositions")
-    known = set(rules.ops_to_not_decompose())
-    table: Any = core_aten_decompositions()
-    return {operator: parts for operator, parts in table.items() if operator not in known}
-
-
-def _reason(error: Exception) -> str:
-    """Return the line that says most: that on missing operators, or the first."""
-    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip(" -")]
-    missing = [line for line in lines if line.startswith("No conversion rule")]
-    return (missing or lines or [type(error).__name__])[0]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what the recording and the conversion say to themselves from being printed.
-
-    OpenVINO speaks through the root logger by a function that gives it a handler if it has none.
-    """
-    root, silent = logging.getLogger(), logging.NullHandler()
-    disabled, root.disabled = root.disabled, True
-    root.addHandler(silent)
-    try:
-        with warnings.catch_warnings(), redirect_stderr(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        root.removeHandler(silent)
-        root.disabled = disabled
