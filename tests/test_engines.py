@@ -283,6 +283,13 @@ class ThroughViews(Scripted):
         return other
 
 
+@pytest.fixture
+def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be recorded would be exported instead, in more time."""
+    monkeypatch.delattr(torch.export, "export")
+
+
+@pytest.mark.usefixtures("no_export")
 def test_changes_through_views_are_seen_by_openvino() -> None:
     agreement = choose_for("openvino", ThroughViews()).agreement
     assert agreement is not None
@@ -325,6 +332,7 @@ def test_what_openvino_takes_as_a_whole_only_is_exported() -> None:
     assert engine.agreement is not None
 
 
+@pytest.mark.usefixtures("no_export")
 def test_what_openvino_has_no_rule_for_is_taken_apart() -> None:
     agreement = choose_for("openvino", TakenApart()).agreement
     assert agreement is not None

@@ -21,16 +21,7 @@ from torch._decomp import core_aten_decompositions
 from torch._ops import OpOverload
 from torch.fx.experimental.proxy_tensor import make_fx
 
-RECORDING_ERRORS = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    AssertionError,
-)
-"""What the recording and the conversion raise on networks that they do not take."""
+from exactile.locality.run import RUN_ERRORS
 
 
 def convert(network: nn.Module, shape: tuple[int, ...], runtime: Any) -> Any:
@@ -53,7 +44,7 @@ def convert(network: nn.Module, shape: tuple[int, ...], runtime: Any) -> Any:
                 model = frontend.convert(frontend.load(decoder))
                 model.reshape({0: runtime.PartialShape(list(shape))})
                 return model
-        except (*RECORDING_ERRORS, *failures) as error:
+        except (*RUN_ERRORS, *failures) as error:
             reasons.append(error)
     first = reasons[0]
     raise RuntimeError(f"OpenVINO cannot convert the network: {_reason(first)}") from first
