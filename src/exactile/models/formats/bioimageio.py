@@ -11,8 +11,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from zipfile import ZipFile
 
-from torch import Tensor, nn
-
 from exactile.errors import ModelError
 from exactile.models.formats.bioimageio_steps import steps_after, steps_before
 from exactile.models.formats.bioimageio_tensor import Tensor as Described
@@ -26,6 +24,7 @@ from exactile.models.formats.content import (
     read_member,
 )
 from exactile.models.formats.onnx import onnx_network
+from exactile.models.formats.reordered import Reordered
 from exactile.models.formats.torchscript import input_of, torchscript_network
 from exactile.models.network_file import NetworkFile
 
@@ -34,23 +33,6 @@ DESCRIPTIONS = ("bioimageio.yaml", "rdf.yaml")
 
 RUN = ("torchscript", "onnx")
 """Kinds of weights that are run, the preferred first."""
-
-
-class Reordered(nn.Module):
-    """A network whose axes are in another order than (N, channels, *extent)."""
-
-    def __init__(self, network: nn.Module, before: str, after: str) -> None:
-        """`before` and `after` are the letters of the network's own axes, in its order."""
-        super().__init__()
-        usual = "bc" + "".join(letter for letter in "zyx" if letter in before)
-        self.network = network
-        self.before = tuple(usual.index(letter) for letter in before)
-        self.after = tuple(after.index(letter) for letter in usual)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return the output (N, outputs, *extent) for `image` (N, channels, *extent)."""
-        output: Tensor = self.network(image.permute(self.before))
-        return output.permute(self.after)
 
 
 class _Package:
@@ -111,7 +93,10 @@ def load_bioimageio(path: Path) -> NetworkFile:
     weights = f"{path}: its {kind} weights"
     if kind == "onnx":
         folder = None if package.archive is not None else package.folder
-        network, channels, dimensions, digest = onnx_network(content, weights, folder)
+        converted = onnx_network(content, weights, folder)
+        network, digest = converted.network, converted.sha256
+        channels: int | None = converted.shape[1]
+        dimensions: int | None = len(converted.shape) - 2
     else:
         network, digest = torchscript_network(content, weights), digest_of(content)
         channels, dimensions = input_of(network)

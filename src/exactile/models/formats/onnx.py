@@ -1,62 +1,45 @@
-"""ONNX, through onnx2torch: the graph becomes torch modules, which are traced as any others.
+"""ONNX: the graph becomes calls of torch's operators, which are traced as those of any network.
 
-onnx2torch knows the operators of opset 17; newer models are first brought down to it by onnx's own
-converter. Neither is believed: the result must agree with onnx's reference evaluator on noise.
+Nothing is believed of that: the network must agree with ONNX Runtime on noise, at several sizes,
+before it is used (`onnx_agreement`).
 """
 
 from __future__ import annotations
 
 import importlib
-import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from exactile.errors import ModelError
-from exactile.models.formats.content import (
-    LOADING_ERRORS,
-    digest_of,
-    first_line,
-    prepared,
-    read_content,
-)
+from exactile.models.formats.content import digest_of, first_line, prepared, read_content
+from exactile.models.formats.onnx_agreement import compare
+from exactile.models.formats.reordered import Reordered
 from exactile.models.network_file import NetworkFile
 
-OPSET = 17
-"""The newest set of operators that onnx2torch knows whole."""
+ADVICE = "export the network as TorchScript or with torch.export"
 
-CHECKED_EXTENTS = (64, 128, 256)
-"""Sides of the noise image on which the result is compared; the first that the model takes."""
+TO_CHANNELS_FIRST = {4: [0, 3, 1, 2], 5: [0, 4, 1, 2, 3]}
+TO_CHANNELS_LAST = {4: [0, 2, 3, 1], 5: [0, 2, 3, 4, 1]}
+"""Orders of a Transpose by which networks of channels-last frameworks begin and end."""
 
-DYNAMIC = (
-    "export it again with dynamic axes for height and width (torch.onnx.export: dynamic_shapes), "
-    "as TorchScript, or with torch.export"
-)
-
-TOLERANCE = 1e-3
-"""Largest difference from the reference, as a part of the largest value: float32 rounding stays
-far below, another interpolation or padding far above."""
-
-UNUSED = {"torchvision": (), "torchvision.ops": ("roi_align",)}
-"""What onnx2torch imports for two operators of object detection alone."""
+AXES = {4: ("bcyx", "byxc"), 5: ("bczyx", "bzyxc")}
+"""Letters of the axes by their number, with the channels first and last."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Image:
-    """The one input of a model."""
+@dataclass(frozen=True)
+class OnnxNetwork:
+    """A network in the axes of its file."""
 
-    name: str
+    network: nn.Module
     shape: tuple[int | None, ...]
-    """As declared; None for sizes that are free."""
+    """Of the input, as declared; None for sides that are free."""
+    axes: tuple[str, str]
+    """Letters of the axes of input and output."""
+    sha256: str
+    """Digest of the file, and of those beside it that hold its tensors."""
 
 
 def load_onnx(path: Path) -> NetworkFile:
@@ -67,22 +50,23 @@ def load_onnx(path: Path) -> NetworkFile:
             the packages of the extra `onnx` are missing.
     """
     content = read_content(path)
-    network, channels, dimensions, digest = onnx_network(content, str(path), path.parent)
+    loaded = onnx_network(content, str(path), path.parent)
+    network, usual = loaded.network, AXES[len(loaded.shape)][0]
+    if loaded.axes != (usual, usual):
+        network = Reordered(network, *loaded.axes).eval()
     return NetworkFile(
         name=path.stem,
         version="",
         format="ONNX",
         network=network,
-        sha256=digest,
-        channels=channels,
-        dimensions=dimensions,
+        sha256=loaded.sha256,
+        channels=loaded.shape[loaded.axes[0].index("c")],
+        dimensions=len(loaded.shape) - 2,
     )
 
 
-def onnx_network(
-    content: bytes, what: str, folder: Path | None
-) -> tuple[nn.Module, int | None, int | None, str]:
-    """Return network, channels, dimensions and digest of the model in `content`.
+def onnx_network(content: bytes, what: str, folder: Path | None) -> OnnxNetwork:
+    """Return the network of the model in `content`, in the axes of the model.
 
     `what` names the file in a refusal; `folder` is where files with tensors lie, if anywhere.
 
@@ -91,8 +75,7 @@ def onnx_network(
     """
     try:
         onnx = importlib.import_module("onnx")
-        with _without_torchvision():
-            onnx2torch = importlib.import_module("onnx2torch")
+        importlib.import_module("onnxruntime")
     except ImportError as error:
         raise ModelError(
             f"{what}: is an ONNX model, which needs packages that are not installed "
@@ -106,10 +89,16 @@ def onnx_network(
             "export it again"
         ) from error
     parts = _load_external(onnx, model, what, folder)
-    image = _input_of(model, what)
-    network = _convert(onnx, onnx2torch, model, what)
-    _compare(model, network, image, what)
-    return prepared(network, what), image.shape[1], len(image.shape) - 2, digest_of(content, *parts)
+    image, output = _one_each(model, what)
+    shape = _shape_of(image, what)
+    result = _declared(output) if len(_declared(output)) == len(shape) else (None,) * len(shape)
+    axes = (
+        _axes(shape, _movers(model, image.name, taken=True), TO_CHANNELS_FIRST),
+        _axes(result, _movers(model, output.name, taken=False), TO_CHANNELS_LAST),
+    )
+    network = _convert(model, image.name, output.name, what)
+    compare(model, network, image.name, output.name, shape, axes[0], what)
+    return OnnxNetwork(prepared(network, what), shape, axes, digest_of(content, *parts))
 
 
 def _load_external(onnx: Any, model: Any, what: str, folder: Path | None) -> list[bytes]:
@@ -144,7 +133,8 @@ def _load_external(onnx: Any, model: Any, what: str, folder: Path | None) -> lis
     return parts
 
 
-def _input_of(model: Any, what: str) -> _Image:
+def _one_each(model: Any, what: str) -> tuple[Any, Any]:
+    """Return the declarations of the one input and the one output."""
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     if len(inputs) != 1:
@@ -159,103 +149,54 @@ def _input_of(model: Any, what: str) -> _Image:
             f"{what}: returns {len(model.graph.output)} tensors ({names}), but one is segmented; "
             "export it so that it returns the one you want"
         )
-    sides = inputs[0].type.tensor_type.shape.dim
-    if len(sides) not in (4, 5):
+    return inputs[0], model.graph.output[0]
+
+
+def _declared(value: Any) -> tuple[int | None, ...]:
+    return tuple(side.dim_value or None for side in value.type.tensor_type.shape.dim)
+
+
+def _shape_of(image: Any, what: str) -> tuple[int | None, ...]:
+    kind = image.type.tensor_type.elem_type
+    if kind != 1:  # TensorProto.FLOAT
+        name = importlib.import_module("onnx").TensorProto.DataType.Name(kind)
         raise ModelError(
-            f"{what}: takes {len(sides)} dimensions; export a network that takes (N, channels, Y, "
-            "X), or (N, channels, Z, Y, X)"
+            f"{what}: takes {name}, but networks run in float32 here; export one that takes FLOAT"
         )
-    return _Image(inputs[0].name, tuple(side.dim_value or None for side in sides))
-
-
-def _convert(onnx: Any, onnx2torch: Any, model: Any, what: str) -> nn.Module:
-    converter = importlib.import_module("onnx.version_converter")
-    opset = max((entry.version for entry in model.opset_import if not entry.domain), default=0)
-    try:
-        lowered = converter.convert_version(model, OPSET) if opset > OPSET else model
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
-            network: nn.Module = onnx2torch.convert(lowered)
-    except (*LOADING_ERRORS, onnx.onnx_cpp2py_export.shape_inference.InferenceError) as error:
+    shape = _declared(image)
+    if len(shape) not in AXES:
         raise ModelError(
-            f"{what}: cannot be converted to torch: {first_line(error)}; export the network as "
-            "TorchScript or with torch.export, or to ONNX with opset 17"
-        ) from error
-    doubts = [str(entry.message) for entry in said if "might differ" in str(entry.message)]
-    if doubts:
-        raise ModelError(
-            f"{what}: cannot be converted to torch exactly: {doubts[0]} Export the network as "
-            "TorchScript or with torch.export"
+            f"{what}: declares an input of {len(shape)} dimensions; export a network that takes "
+            "(N, channels, Y, X), or (N, channels, Z, Y, X)"
         )
-    return network
+    return shape
 
 
-def _compare(model: Any, network: nn.Module, image: _Image, what: str) -> None:
-    """Refuse a conversion that computes something else than the model."""
-    reference = importlib.import_module("onnx.reference")
-    evaluator = reference.ReferenceEvaluator(model)
-    failure = ""
-    for side in CHECKED_EXTENTS:
-        noise = _noise(image, (side,) * (len(image.shape) - 2))
-        try:
-            found = _run(network, noise)
-            expected = evaluator.run(None, {image.name: noise})[0]
-        except LOADING_ERRORS as error:
-            failure = failure or first_line(error)
-            continue
-        largest = float(np.abs(expected).max(initial=0.0))
-        if found.shape == expected.shape and np.allclose(
-            found, expected, rtol=0.0, atol=TOLERANCE * max(largest, 1e-30)
-        ):
-            return
-        raise ModelError(
-            f"{what}: onnx2torch makes another network of it: its results on noise differ from "
-            "those of onnx's reference; export the network as TorchScript or with torch.export"
-        )
-    raise ModelError(f"{what}: {_only_size(network, image) or failure}; {DYNAMIC}")
+def _movers(model: Any, name: str, taken: bool) -> list[Any]:
+    """Return the nodes that take the value `name`, or the one that makes it."""
+    return [node for node in model.graph.node if name in (node.input if taken else node.output)]
 
 
-def _only_size(network: nn.Module, image: _Image) -> str:
-    """Return that the network runs at the declared size, if it does; else nothing."""
-    declared = tuple(side for side in image.shape[2:] if side is not None)
-    if len(declared) < len(image.shape) - 2:
-        return ""
+def _axes(shape: tuple[int | None, ...], nodes: list[Any], order: dict[int, list[int]]) -> str:
+    """Return the letters of a value's axes: the channels are where a number is declared.
+
+    Where that leaves it open, the Transpose beside it tells; else the channels come first.
+    """
+    dims = len(shape)
+    moved = any(
+        node.op_type == "Transpose"
+        and any(list(entry.ints) == order[dims] for entry in node.attribute)
+        for node in nodes
+    )
+    if (shape[1] is None) != (shape[-1] is None):
+        return AXES[dims][int(shape[1] is None)]
+    return AXES[dims][int(moved)]
+
+
+def _convert(model: Any, image: str, output: str, what: str) -> nn.Module:
+    from exactile.models.onnx import Unsupported, build
+
     try:
-        _run(network, _noise(image, declared))
-    except LOADING_ERRORS:
-        return ""
-    return f"this export only takes {' x '.join(map(str, declared))} pixels"
-
-
-def _noise(image: _Image, extent: tuple[int, ...]) -> NDArray[np.float32]:
-    shape = (1, image.shape[1] or 1, *extent)
-    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-
-
-def _run(network: nn.Module, noise: NDArray[np.float32]) -> NDArray[Any]:
-    with torch.inference_mode():
-        result: NDArray[Any] = network.eval()(torch.from_numpy(noise)).numpy()
-    return result
-
-
-@contextmanager
-def _without_torchvision() -> Iterator[None]:
-    """Stand in for torchvision where it does not fit the installed torch."""
-    try:
-        importlib.import_module("torchvision")
-    except (ImportError, RuntimeError, OSError):
-        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-            del sys.modules[name]
-    else:
-        yield
-        return
-    for name, attributes in UNUSED.items():
-        module = ModuleType(name)
-        for attribute in attributes:
-            setattr(module, attribute, None)
-        sys.modules[name] = module
-    try:
-        yield
-    finally:
-        for name in UNUSED:
-            del sys.modules[name]
+        return build(model, image, output)
+    except Unsupported as error:
+        raise ModelError(f"{what}: cannot be converted to torch: {error}; {ADVICE}") from error
