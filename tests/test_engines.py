@@ -256,9 +256,12 @@ def test_torchscript_runs_in_openvino() -> None:
     assert engine.agreement is not None
 
 
-def test_torchscript_cannot_be_compiled() -> None:
-    with pytest.raises(ModelError, match=r"TorchScript.*--engine openvino or --engine eager"):
-        choose_for("compile", torch.jit.script(Scripted().eval()))
+@pytest.mark.slow
+def test_torchscript_is_compiled_by_the_operators_that_it_calls() -> None:
+    engine = choose_for("compile", torch.jit.script(Scripted().eval()))
+    assert engine.name == "compile"
+    assert engine.agreement is not None
+    assert engine.agreement.labels_different == 0
 
 
 def test_an_exported_program_runs_in_openvino() -> None:

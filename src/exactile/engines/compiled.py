@@ -22,11 +22,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from exactile.devices import name_device
 from exactile.engine import DTYPES, Agreement, EngineName, Precision, T
 from exactile.engines.eager import make_engine, placed
-from exactile.errors import ModelError, SettingsError
+from exactile.errors import SettingsError
 
 MOST_SHAPES = 4096
 """Shapes that are compiled in one process, each for images of another size that are one window.
@@ -82,13 +83,7 @@ def make_compiled_engine(
 
     Raises:
         SettingsError: if there is no C++ compiler here, which a CPU needs.
-        ModelError: if the network is TorchScript.
     """
-    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
-        raise ModelError(
-            "--engine compile: the network is TorchScript, which torch.compile cannot compile; use "
-            "--engine openvino or --engine eager, or export the network with torch.export"
-        )
     compiler = os.environ.get("CXX", "g++")
     if device.type == "cpu" and shutil.which(compiler) is None:
         raise SettingsError(
@@ -96,5 +91,27 @@ def make_compiled_engine(
             "install one, or use --engine openvino or --engine eager"
         )
     own = make_engine(network, device, precision).network
-    program = torch.compile(own, fullgraph=True, dynamic=False)
-    return CompiledEngine(own, device, precision, program)
+    return CompiledEngine(own, device, precision, Programs(own))
+
+
+class Programs:
+    """The programs of a network, one for each shape of window.
+
+    A network is recorded first, operator by operator, on tensors without data: the compiler then
+    sees ATen's operators alone, whatever Python the network is written in.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self.made: dict[tuple[int, ...], Callable[[Tensor], Tensor]] = {}
+
+    def __call__(self, window: Tensor) -> Tensor:
+        """Return the network's output for `window`."""
+        shape = tuple(window.shape)
+        if shape not in self.made:
+            pure = torch.func.functionalize(self.network)
+            record = make_fx(pure, tracing_mode="fake", _allow_non_fake_inputs=True)
+            with torch.no_grad():
+                graph = record(window)
+            self.made[shape] = torch.compile(graph, fullgraph=True, dynamic=False)
+        return self.made[shape](window)
