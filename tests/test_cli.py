@@ -302,6 +302,7 @@ def test_the_certificate_says_what_was_done_with_what(tmp_path: Path) -> None:
         "dimensions": {"T": 1, "C": 2, "Z": 1, "Y": 700, "X": 600},
         "dtype": "uint16",
         "channels": [1],
+        "series": "1 of 1",
         "normalization": {
             "t=0 z=0": [
                 {

@@ -92,6 +92,8 @@ class InputRecord:
     """The channels that the network got."""
     normalization: dict[str, tuple[StepRecord, ...]]
     """The steps of the normalisation with the numbers of the whole image, by plane or volume."""
+    series: str = ""
+    """Which of the file's images was read, and which were not; empty where formats have but one."""
 
 
 @dataclass(frozen=True)

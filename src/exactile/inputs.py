@@ -5,6 +5,7 @@ Either is known by a path: the image's, or the vector's.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from exactile.images import (
     DEFAULT_PATTERN,
     MosaicSource,
     Source,
+    image_files,
     open_source,
     read_mosaic,
     read_sizes,
@@ -22,6 +24,8 @@ from exactile.images.collection import collect
 from exactile.images.digest import FileDigest
 from exactile.images.stitching_vector import find_vectors
 from exactile.settings import SegmentSettings
+
+logger = logging.getLogger(__name__)
 
 
 def list_inputs(settings: SegmentSettings) -> tuple[Path, ...]:
@@ -38,7 +42,7 @@ def list_inputs(settings: SegmentSettings) -> tuple[Path, ...]:
                 "--mosaicOutput files cuts a mosaic back into its files: give --stitchingVector "
                 "too, or leave it out"
             )
-        return collect(settings.inp_dir, settings.file_pattern)
+        return _whole_images(collect(settings.inp_dir, settings.file_pattern))
     if settings.statistics is not None:
         raise SettingsError(
             "--statistics are those of images, and --stitchingVector makes mosaics, which are "
@@ -55,6 +59,19 @@ def list_inputs(settings: SegmentSettings) -> tuple[Path, ...]:
             "lines say which files are read: leave it out"
         )
     return find_vectors(settings.stitching_vector)
+
+
+def _whole_images(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Return the files without those that are part of an image which another of them begins."""
+    known = set(paths)
+    found = []
+    for path in paths:
+        first = image_files(path)[0]
+        if first != path and first in known:
+            logger.info("%s is part of the image that %s begins", path.name, first.name)
+        else:
+            found.append(path)
+    return tuple(found)
 
 
 def open_input(settings: SegmentSettings, path: Path, cache_bytes: int, threads: int) -> Source:
@@ -95,13 +112,16 @@ def digest_input(settings: SegmentSettings, path: Path) -> FileDigest:
 
 
 def digest_of(path: Path) -> FileDigest:
-    """Return size and digest of an image, a file or a folder.
+    """Return size and digest of an image: a file, a folder, or the files that hold it together.
 
     Raises:
         ImageError: if it cannot be read.
     """
     with _named_errors(path):
-        return FileDigest.of(path)
+        files = image_files(path)
+        if len(files) == 1:
+            return FileDigest.of(path)
+        return FileDigest.of_files(path.parent, [file.name for file in files])
 
 
 @contextmanager

@@ -64,6 +64,7 @@ def input_record(
         dtype=str(source.dtype),
         channels=channels,
         normalization=dict(steps),
+        series=source.series,
     )
 
 

@@ -145,7 +145,8 @@ def test_axes_without_a_meaning_are_refused(tmp_path):
     refuse(path, r"has axes \(Q=3, Q=4\)")
 
 
-def test_planes_in_other_files_are_refused(tmp_path):
+def test_a_page_that_the_ome_xml_does_not_speak_of_is_refused(tmp_path):
+    """Its second plane is in another file, it says, and has a page in this one too."""
     path = tmp_path / "image.ome.tif"
     write(path, PIXELS, ome=True, metadata={"axes": "ZYX"})
     write(tmp_path / "other.ome.tif", PIXELS[1], ome=True, metadata={"axes": "YX"})
@@ -161,7 +162,7 @@ def test_planes_in_other_files_are_refused(tmp_path):
         f'<UUID FileName="other.ome.tif">{uuid}</UUID></TiffData>'
     )
     tifffile.tiffcomment(path, (head + blocks + tail).encode())
-    refuse(path, "in other files")
+    refuse(path, "2 pages, of which its OME-XML describes 1: page 1 is one of the same kind")
 
 
 def test_strips_too_large_to_decode_are_refused(tmp_path, monkeypatch):
@@ -315,16 +316,6 @@ def test_pyramids_are_read_at_full_resolution(tmp_path):
         assert source.shape == (1500, 1100)
         found = source.read(Plane(), (0,), Box.of_shape((1500, 1100)))
     np.testing.assert_array_equal(found[0], pixels)
-
-
-def test_of_several_series_the_first_is_read_and_that_is_said(tmp_path, caplog):
-    path = tmp_path / "image.tif"
-    with tifffile.TiffWriter(path) as writer:
-        writer.write(PIXELS[0], metadata=None)
-        writer.write(np.zeros((9, 9), np.uint8), metadata=None)
-    with open_source(path) as source:
-        assert source.shape == (64, 64)
-    assert "holds 2 series; the first is read" in caplog.text
 
 
 def test_importing_bfio_leaves_the_root_logger_alone(tmp_path):

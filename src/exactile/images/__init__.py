@@ -11,7 +11,7 @@ from exactile.images.metadata import ImageMetadata, PhysicalSize
 from exactile.images.mosaic import Mosaic, read_mosaic
 from exactile.images.mosaic_source import MosaicSource
 from exactile.images.ome_tiff_sink import OmeTiffSink
-from exactile.images.open import open_source, read_sizes
+from exactile.images.open import image_files, open_source, read_sizes
 from exactile.images.open_sink import open_sink
 from exactile.images.sink import CoverageError, OutputImage, Sink
 from exactile.images.source import Plane, Source, Volume, Whole
@@ -33,6 +33,7 @@ __all__ = [
     "Whole",
     "collect",
     "find_vectors",
+    "image_files",
     "open_sink",
     "open_source",
     "output_name",

@@ -47,7 +47,7 @@ class BfioSource(Source):
         self.path = path
         self.metadata = metadata
         self.shape = layout.shape
-        self.size_t, self.size_z, self.size_c = layout.page_of.shape
+        self.size_t, self.size_z, self.size_c = layout.sizes
         self.dtype = layout.dtype
         # A reader lets one thread read at a time: each gets one of its own, the caller's included.
         self._readers: SimpleQueue[Any] = SimpleQueue()
@@ -82,29 +82,28 @@ class BfioSource(Source):
 
 def is_sound_for_bfio(path: Path, layout: TiffLayout, ome: OME | None) -> bool:
     """Return whether bfio's python backend takes this file, and reads it as it is."""
-    if ome is None or not path.name.endswith((".ome.tif", ".ome.tiff")):
+    if ome is None or not path.name.endswith((".ome.tif", ".ome.tiff")) or layout.image.ome != 0:
         return False
     pixels = ome.images[0].pixels
-    size_t, size_z, size_c = layout.page_of.shape
-    in_file = [
-        layout.page(int(layout.page_of[t, z, c])).index
-        for t in range(size_t)
-        for c in range(size_c)
-        for z in range(size_z)
-    ]
+    size_t, size_z, size_c = layout.sizes
     return (
         layout.tiled
         and layout.segment == _TILE
-        and layout.samples == 1
-        and not layout.contiguous
+        and (layout.groups, layout.contiguous_samples) == (1, 1)
         and layout.keyframe.compression in _COMPRESSIONS
         and pixels.dimension_order.value == "XYZCT"
         and not pixels.interleaved
         and (pixels.size_t, pixels.size_z, pixels.size_c) == (size_t, size_z, size_c)
         and (pixels.size_y, pixels.size_x) == layout.shape
         and pixels.type.value == PIXEL_TYPES[layout.dtype.name]
-        and in_file == list(range(len(in_file)))
+        and _follow_one_another(layout)
     )
+
+
+def _follow_one_another(layout: TiffLayout) -> bool:
+    """Return whether the pages of an image are those of the file from its first, in XYZCT order."""
+    order = layout.number_of.transpose(0, 2, 1).ravel().tolist()
+    return [layout.page(page).index for page in order] == list(range(len(layout.pages)))
 
 
 def _open_reader(path: Path) -> Any:

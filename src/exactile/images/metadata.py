@@ -70,9 +70,9 @@ class ImageMetadata:
     """The name of the image inside the file; not the file's name."""
 
     @classmethod
-    def from_ome(cls, ome: OME) -> ImageMetadata:
-        """Return what the first image of `ome` says."""
-        image = ome.images[0]
+    def from_ome(cls, ome: OME, number: int = 0) -> ImageMetadata:
+        """Return what an image of `ome` says, the first if no number from 0 is given."""
+        image = ome.images[number]
         pixels = image.pixels
         names = tuple(
             channel.name or ""
@@ -88,7 +88,7 @@ class ImageMetadata:
         )
 
 
-def parse_ome(xml: str | None, path: Path) -> OME | None:
+def parse_ome(xml: str | bytes | None, path: Path) -> OME | None:
     """Return the OME model of a file's description, or None where there is none to be had.
 
     A description that does not parse, or has no image, is logged with `path` and otherwise

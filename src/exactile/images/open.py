@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from tifffile import TiffFile
-
 from exactile.errors import ImageError
 from exactile.images.bfio_source import BfioSource, is_sound_for_bfio
 from exactile.images.metadata import ImageMetadata, parse_ome
-from exactile.images.raw_source import RawSource
+from exactile.images.ome_images import described_by
+from exactile.images.ome_planes import OmeError, is_ome
 from exactile.images.source import DEFAULT_CACHE_BYTES, Source
-from exactile.images.tiff_checks import check_tiff
-from exactile.images.tiff_layout import DAMAGE, is_raw, read_layout
-from exactile.images.tifffile_source import TifffileSource
+from exactile.images.tiff_directories import first_description
+from exactile.images.tiff_file import TiffContents, open_tiff, read_contents
+from exactile.images.tiff_layout import image_sizes
+from exactile.images.tiff_metadata import metadata_of
+from exactile.images.tiff_pages import check_pages
+from exactile.images.tiff_set_source import TiffSetSource
+
+logger = logging.getLogger(__name__)
 
 
 def open_source(
@@ -32,23 +37,33 @@ def open_source(
     metadata need is not parsed: the same pixels, opened in a fortieth of the time.
 
     Raises ImageError, naming the file, where it is missing, empty, no TIFF, damaged, truncated,
-    unfinished, or of a kind that is not supported.
+    unfinished, of a kind that is not supported, or where what it says of itself and what is there
+    differ, so that nobody can tell what it holds.
     """
     if path.is_dir():
         return _open_folder(path, cache_bytes, threads)
     with ExitStack() as opened:
-        tiff = opened.enter_context(_open_tiff(path))
-        layout = read_layout(tiff, path)
-        check_tiff(tiff, layout, path)
-        ome = parse_ome(tiff.ome_metadata, path) if described else None
-        metadata = ImageMetadata() if ome is None else ImageMetadata.from_ome(ome)
-        if len(metadata.channels) != layout.size_c:
-            metadata = replace(metadata, channels=())
-        if is_sound_for_bfio(path, layout, ome):
-            return BfioSource(path, layout, metadata, cache_bytes, threads)
-        kind = RawSource if layout.contiguous or is_raw(layout) else TifffileSource
-        source = kind(path, tiff, layout, metadata, cache_bytes, threads)
-        opened.pop_all()
+        tiff, directories = open_tiff(path)
+        opened.callback(tiff.close)
+        contents = read_contents(tiff, path, directories)
+        image = contents.image
+        if described and not contents.only:
+            logger.warning("%s: read is image %s", path, contents.series)
+        ome = parse_ome(contents.xml, path) if described and contents.xml is not None else None
+        metadata = metadata_of(contents, ome) if described else ImageMetadata()
+        if image.spread is not None:
+            _check_first(contents, path)
+            source: Source = TiffSetSource(image.spread, metadata, cache_bytes, threads)
+        else:
+            pages = check_pages(tiff, directories, image, path)
+            if len(metadata.channels) != pages.layout.sizes[2]:
+                metadata = replace(metadata, channels=())
+            if is_sound_for_bfio(path, pages.layout, ome):
+                source = BfioSource(path, pages.layout, metadata, cache_bytes, threads)
+            else:
+                source = pages.source(path, metadata, cache_bytes, threads)
+                opened.pop_all()
+        source.series = contents.series
     return source
 
 
@@ -61,10 +76,40 @@ def read_sizes(path: Path) -> tuple[int, int, int, int]:
     if path.is_dir():
         with open_source(path) as source:
             return (source.size_t, source.size_z, *source.shape)
-    with _open_tiff(path) as tiff:
-        layout = read_layout(tiff, path)
-        size_t, size_z, _ = layout.page_of.shape
-        return (size_t, size_z, *layout.shape)
+    tiff, directories = open_tiff(path)
+    with tiff:
+        return image_sizes(read_contents(tiff, path, directories).image, path)
+
+
+def image_files(path: Path) -> tuple[Path, ...]:
+    """Return the files that hold the image `path`, and what describes it; mostly itself alone.
+
+    The first of them is the one that the image is known by: where that is another, `path` cannot be
+    opened. Of a file that cannot be read, itself: opening it will say why.
+    """
+    if path.is_dir():
+        return (path,)
+    xml = first_description(path).rstrip(b"\0")
+    if not (b"FileName" in xml or b"BinaryOnly" in xml) or not is_ome(xml.decode(errors="replace")):
+        return (path,)
+    try:
+        companion = described_by(path, xml)[0].companion
+        tiff, directories = open_tiff(path)
+        with tiff:
+            spread = read_contents(tiff, path, directories).image.spread
+    except (ImageError, OmeError):
+        return (path,)
+    files = (path,) if spread is None else spread.files
+    return files + ((path.with_name(companion),) if companion else ())
+
+
+def _check_first(contents: TiffContents, path: Path) -> None:
+    spread = contents.image.spread
+    if spread is not None and spread.files[0] != path:
+        raise ImageError(
+            f"{path} is part of the image that {spread.files[0].name} begins, which has planes in "
+            f"{len(spread.files)} files: choose that one alone with --filePattern"
+        )
 
 
 def _open_folder(path: Path, cache_bytes: int, threads: int) -> Source:
@@ -79,19 +124,3 @@ def _open_folder(path: Path, cache_bytes: int, threads: int) -> Source:
             else f"{path} is a folder, not an image file"
         )
     return open_zarr(path, cache_bytes, threads)
-
-
-def _open_tiff(path: Path) -> TiffFile:
-    try:
-        if path.stat().st_size == 0:
-            raise ImageError(f"{path} is empty (0 bytes): copy or write it again")
-        return TiffFile(path)
-    except FileNotFoundError as error:
-        raise ImageError(f"{path} does not exist: check the name and the folder") from error
-    except OSError as error:
-        raise ImageError(f"{path} cannot be opened: {error.strerror or error}") from error
-    except DAMAGE as error:
-        raise ImageError(
-            f"{path} is not a TIFF image, or is truncated within its header ({error}): give "
-            "TIFF or OME-TIFF files, or copy it again"
-        ) from error

@@ -59,10 +59,8 @@ class RawSource(TiffSource):
         """Return where a row of a page starts in the file, in bytes."""
         row_bytes = raw_row_bytes(self.layout)
         if self.layout.contiguous:
-            planes = self.layout.samples if self.layout.planar else 1
-            height = self.shape[0]
-            first: int = self.layout.series.dataoffset or 0
-            return first + ((page * planes + group) * height + row) * row_bytes
+            first = self.layout.image.data_offset or 0
+            return first + ((page * self.layout.groups + group) * self.shape[0] + row) * row_bytes
         strip, within = divmod(row, self.layout.segment[0])
         offsets = self.layout.page(page).dataoffsets
         return int(offsets[group * self.layout.grid[0] + strip]) + within * row_bytes

@@ -107,6 +107,8 @@ class Source(ABC):
     """Physical size, channel names, name."""
     chunk: tuple[int, int]
     """The unit of decoding (rows, columns): reading along this grid decodes nothing twice."""
+    series: str = ""
+    """Which of the file's images is read, and which are not; empty where a format has but one."""
     depth: int = 1
     """How many planes of the stack are decoded together, counted from its first."""
 

@@ -7,6 +7,7 @@ never be taken for a smaller whole one.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 from tifffile import TiffFile, TiffFrame, TiffPage
 
 from exactile.errors import ImageError
+from exactile.images.tiff_directories import Directory
 from exactile.images.tiff_layout import (
-    DAMAGE,
     TiffLayout,
     is_raw,
     raw_row_bytes,
@@ -33,21 +34,19 @@ _VALUE_BYTES = dict(
 )
 
 
-def check_tiff(tiff: TiffFile, layout: TiffLayout, path: Path) -> None:
+def check_tiff(
+    tiff: TiffFile, layout: TiffLayout, path: Path, directories: Sequence[Directory]
+) -> bool:
     """Raise ImageError where an open TIFF lacks data that it lists, as far as can be seen.
 
     That is: tags, pages, and tiles or strips that are absent or reach past the end of the file,
-    and those too large to be decoded in bounded memory.
+    those too large to be decoded in bounded memory, and pages stored otherwise than the first.
+    Returns whether tiles are left out that are background, as the file's format says.
     """
-    try:
-        _check_tags(tiff, layout, path)
-        _check_pages(tiff, layout, path)
-        _check_segments(layout, path, tiff.filehandle.size)
-    except DAMAGE as error:
-        raise ImageError(
-            f"{path} is damaged: its TIFF structure makes no sense ({error}); copy or write it "
-            "again"
-        ) from error
+    _check_tags(tiff, layout, path)
+    _check_pages(tiff, layout, path)
+    _check_alike(layout, path, directories)
+    return _check_segments(layout, path, tiff.filehandle.size)
 
 
 def _check_tags(tiff: TiffFile, layout: TiffLayout, path: Path) -> None:
@@ -69,10 +68,10 @@ def _check_tags(tiff: TiffFile, layout: TiffLayout, path: Path) -> None:
 
 
 def _check_pages(tiff: TiffFile, layout: TiffLayout, path: Path) -> None:
-    for index, page in enumerate(layout.series):
+    for index, page in enumerate(layout.pages):
         if page is None:
             raise ImageError(
-                f"{path} lacks page {index} of {len(layout.series)}: it is truncated or "
+                f"{path} lacks page {index} of {len(layout.pages)}: it is truncated or "
                 "unfinished; copy or write it again"
             )
         if page.parent is not tiff:
@@ -91,25 +90,48 @@ def _check_pages(tiff: TiffFile, layout: TiffLayout, path: Path) -> None:
         )
 
 
-def _check_segments(layout: TiffLayout, path: Path, size: int) -> None:
+def _check_alike(layout: TiffLayout, path: Path, directories: Sequence[Directory]) -> None:
+    """Check that pages are stored like the one that describes them all, which tifffile assumes."""
+    at = {directory.offset: directory for directory in directories}
+    own = at.get(layout.keyframe.offset)
+    if own is None:
+        return  # of a dialect of TIFF, or below a page
+    for index, page in enumerate(layout.pages):
+        other = None if page is None else at.get(page.offset)
+        if other is not None and (difference := own.unlike(other)):
+            raise ImageError(
+                f"{path} stores page {index} of its image otherwise than the first ({difference}): "
+                "write it again, with all pages alike"
+            )
+
+
+def _check_segments(layout: TiffLayout, path: Path, size: int) -> bool:
+    """Check tiles and strips; return whether some are left out that are background."""
     if layout.contiguous:
-        end = (layout.series.dataoffset or 0) + layout.series.nbytes
+        pixels = prod(layout.shape) * layout.number_of.size
+        end = (layout.image.data_offset or 0) + pixels * layout.dtype.itemsize
         if end > size:
             raise _truncated(path, "its pixels end", end, size)
-        return
+        return False
     if not is_raw(layout):
         _check_segment_size(layout, path)
-    count = prod(layout.grid) * (layout.samples if layout.planar else 1)
-    for index in range(len(layout.series)):
+    sparse = False
+    count = prod(layout.grid) * layout.groups
+    for index in range(len(layout.pages)):
         offsets, lengths = _segments(layout.page(index), count, path, index)
-        # Sparse TIFFs leave out tiles, which some readers take for zeros. In this field a tile
-        # without data most often is one whose writer was stopped, so it is never made up.
-        for place in np.flatnonzero((offsets == 0) | (lengths == 0))[:1]:
+        # Some readers take tiles that are left out for zeros. In this field such a tile most often
+        # is one whose writer was stopped: it is background where the format has it so, else never.
+        left_out = (offsets == 0) | (lengths == 0)
+        if left_out.any() and not _may_be_sparse(layout.keyframe):
+            place = int(np.flatnonzero(left_out)[0])
             raise ImageError(
-                f"{path} has no data for {segment_name(layout, index, int(place))}: its writer was "
+                f"{path} has no data for {segment_name(layout, index, place)}: its writer was "
                 "stopped, or it is a sparse TIFF; write it again in full"
             )
-        if is_raw(layout):
+        if left_out.any():
+            sparse = True
+            _check_segment_size(layout, path)
+        elif is_raw(layout):
             first_rows = np.arange(count) % layout.grid[0] * layout.segment[0]
             rows = np.minimum(layout.segment[0], layout.shape[0] - first_rows)
             for place in np.flatnonzero(lengths < rows * raw_row_bytes(layout))[:1]:
@@ -123,6 +145,12 @@ def _check_segments(layout: TiffLayout, path: Path, size: int) -> None:
         if ends[last] > size:
             name = segment_name(layout, index, last)
             raise _truncated(path, f"{name} ends", int(ends[last]), size)
+    return sparse
+
+
+def _may_be_sparse(page: TiffPage) -> bool:
+    """Return whether a page is of a format that leaves out tiles of background: GDAL, Philips."""
+    return bool(page.is_gdal or page.is_geotiff or page.parent.is_philips)
 
 
 def _check_segment_size(layout: TiffLayout, path: Path) -> None:

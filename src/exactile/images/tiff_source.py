@@ -39,8 +39,7 @@ class TiffSource(Source):
         self.layout = layout
         self.metadata = metadata
         self.shape = layout.shape
-        self.size_t, self.size_z, _ = layout.page_of.shape
-        self.size_c = layout.size_c
+        self.size_t, self.size_z, self.size_c = layout.sizes
         self.dtype = layout.dtype
         self._last: tuple[tuple[int, ...], NDArray[Any]] | None = None
         self._open = ExitStack()
@@ -49,8 +48,7 @@ class TiffSource(Source):
 
     def read_chunk(self, plane: Plane, channel: int, row: int, column: int) -> NDArray[Any]:
         """Return one channel of a block; see Source."""
-        page, sample = self.layout.locate(plane, channel)
-        group, position = (sample, 0) if self.layout.planar else (0, sample)
+        page, group, position = self.layout.locate(plane, channel)
         key = (page, group, row, column)
         last = self._last  # another thread may put its own there
         if last is not None and last[0] == key:

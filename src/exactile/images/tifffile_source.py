@@ -13,6 +13,7 @@ from exactile.geometry import Box, floor_to
 from exactile.images.grid import cell, cells_over
 from exactile.images.metadata import ImageMetadata
 from exactile.images.source import DEFAULT_CACHE_BYTES
+from exactile.images.tiff_colours import to_rgb
 from exactile.images.tiff_layout import TiffLayout, blocks_of, segment_name
 from exactile.images.tiff_source import TiffSource
 
@@ -50,10 +51,15 @@ class TifffileSource(TiffSource):
         return pixels
 
     def _decode(self, page: int, index: int) -> NDArray[Any]:
-        """Return segment `index` of a page (Y, X, samples), padded where the file pads it."""
-        frame = self.layout.page(page)
-        data = self._pread(frame.dataoffsets[index], frame.databytecounts[index])
-        keyframe = self.layout.keyframe
+        """Return segment `index` of a page (Y, X, samples), padded where the file pads it.
+
+        A segment that is left out is background; whether the format says so was checked.
+        """
+        frame, keyframe = self.layout.page(page), self.layout.keyframe
+        offset, length = frame.dataoffsets[index], frame.databytecounts[index]
+        if offset == 0 or length == 0:
+            return np.full((*self.layout.segment, self.layout.contiguous_samples), keyframe.nodata)
+        data = self._pread(offset, length)
         try:
             decoded, _, _ = keyframe.decode(
                 data, index, jpegtables=frame.jpegtables, jpegheader=keyframe.jpegheader
@@ -62,8 +68,7 @@ class TifffileSource(TiffSource):
             raise ValueError(f"{segment_name(self.layout, page, index)}: {error}") from error
         if decoded is None:
             raise ValueError(f"{segment_name(self.layout, page, index)} has no data")
-        pixels: NDArray[Any] = decoded[0]
-        return pixels
+        return to_rgb(decoded[0], keyframe)
 
 
 def _chunk(layout: TiffLayout) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from exactile.bit_stability import BitStability
 from exactile.certificate import ProofRecord, certificate_path
 from exactile.engine import Agreement
 from exactile.geometry import PLANES, VOLUMES
+from exactile.images.tiff_choice import ONLY_SERIES
 from exactile.report.plan_drawing import PlanDrawing, draw_plan, plan_of
 from exactile.report.preview import preview_path
 from exactile.tiling import AxisPlan
@@ -80,6 +81,8 @@ class ImageFacts:
     """The beginning of the SHA-256 of the result."""
     resumed: int = 0
     """Zones that an earlier run had stored."""
+    series: str = ""
+    """Which of the file's images was read, and which were not; empty where it has but one."""
 
     @property
     def total(self) -> float:
@@ -235,6 +238,7 @@ def _facts(outcome: Outcome, certificate: Mapping[str, Any]) -> ImageFacts:
         exactness=exactness,
         digest=certificate["file"]["sha256"][:12],
         resumed=plan["zones_resumed"],
+        series=series if (series := certificate["input"].get("series", "")) != ONLY_SERIES else "",
     )
 
 
