@@ -83,6 +83,35 @@ def test_no_match_names_folder_pattern_and_an_example(folder):
     assert r"try --filePattern '.*\.tiff?'" in message
 
 
+@pytest.mark.parametrize(
+    "name", ["A.OME.TIF", "a.Ome.Tiff", "a.ome.TIF", "a.OME.zarr", "a.ome.tif"]
+)
+def test_the_default_pattern_takes_extensions_in_capitals(tmp_path, name):
+    (tmp_path / "notes.TXT").touch()
+    (tmp_path / name).touch() if "zarr" not in name else (tmp_path / name).mkdir()
+    assert names(collect(tmp_path)) == [name]
+
+
+@pytest.mark.parametrize(
+    ("present", "advised"),
+    [
+        (["a.tif", "b.tiff"], r".*\.tiff?"),
+        (["A.TIF"], r".*\.[tT][iI][fF][fF]?"),
+        (["a.tif", "B.Tiff"], r".*\.[tT][iI][fF][fF]?"),
+        (["notes.txt", "slide.svs"], r".*\.svs"),
+        (["SLIDE.SCN"], r".*\.SCN"),
+    ],
+)
+def test_the_pattern_that_is_advised_matches(tmp_path, present, advised):
+    for name in present:
+        (tmp_path / name).touch()
+    with pytest.raises(CollectionError) as caught:
+        collect(tmp_path)
+    assert f"try --filePattern '{advised}'" in str(caught.value)
+    images = [name for name in present if not name.endswith(".txt")]
+    assert names(collect(tmp_path, advised)) == sorted(images)
+
+
 def test_no_match_without_any_tiff_suggests_no_tiff_pattern(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(CollectionError, match=r"none of the 1 files .*notes\.txt: change"):

@@ -8,11 +8,17 @@ from pathlib import Path
 from exactile.errors import CollectionError, SettingsError
 
 DEFAULT_PATTERN = r".*\.ome\.(?:tiff?|zarr)"
-"""Every OME-TIFF and OME-Zarr. A pattern matches whole names; `{x:ddd}` is three digits
-(filepattern's rule)."""
+"""Every OME-TIFF and OME-Zarr, whether its extension is written small or in capitals. Any other
+pattern matches whole names as they are written; `{x:ddd}` is three digits (filepattern's rule)."""
+
+_ANY_TIFF = r".*\.[tT][iI][fF][fF]?"
+"""Every TIFF, as a pattern to be given."""
 
 _SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.zarr", ".tiff", ".tif", ".zarr")
 _WRITABLE = (".ome.tif", ".ome.tiff", ".ome.zarr")
+
+_OTHER_TIFFS = (".btf", ".lsm", ".ndpi", ".qptiff", ".scn", ".stk", ".svs", ".tf8")
+"""Extensions of TIFF files that slides and microscopes have."""
 
 _ESCAPE_SET_OR_GROUP = re.compile(r"(\\.|\[[^]]*\])|\((?!\?)")
 
@@ -102,6 +108,9 @@ def _match(folder: Path, pattern: str) -> tuple[Path, ...]:
     # filepattern is given names, not the folder: walking a user's folder can end the process.
     if not names:
         return ()
+    if pattern == DEFAULT_PATTERN:
+        written = re.compile(pattern, re.IGNORECASE)
+        return tuple(folder / name for name in names if written.fullmatch(name))
     from filepattern import FilePattern  # type: ignore[import-untyped]
 
     try:
@@ -127,13 +136,21 @@ def _nothing_found(folder: Path, pattern: str) -> CollectionError:
     files = sorted(path.name for path in folder.iterdir() if _is_candidate(path))
     if not files:
         return CollectionError(f"{folder} is empty: it holds no images to segment")
-    plain = next((name for name in files if name.lower().endswith((".tif", ".tiff"))), None)
-    hint = (
-        r"try --filePattern '.*\.tiff?'"
-        if plain and pattern != r".*\.tiff?"
-        else "change --filePattern"
-    )
+    likely, advised = _advice(files)
+    hint = f"try --filePattern '{advised}'" if advised not in ("", pattern) else ""
     return CollectionError(
         f"--filePattern {pattern!r} matches none of the {len(files)} files in {folder}, such as "
-        f"{plain or files[0]}: {hint}"
+        f"{likely}: {hint or 'change --filePattern'}"
     )
+
+
+def _advice(files: list[str]) -> tuple[str, str]:
+    """Return the file that is most likely an image, and a pattern for all like it, or ''."""
+    tiffs = [name for name in files if name.lower().endswith((".tif", ".tiff"))]
+    if tiffs:
+        small = all(name.endswith((".tif", ".tiff")) for name in tiffs)
+        return tiffs[0], r".*\.tiff?" if small else _ANY_TIFF
+    slide = next((name for name in files if name.lower().endswith(_OTHER_TIFFS)), None)
+    if slide is not None:
+        return slide, r".*\." + slide.rpartition(".")[2]
+    return files[0], ""
