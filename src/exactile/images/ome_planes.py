@@ -78,10 +78,15 @@ class OmeImage:
 
         Raises OmeError where they do not come out even.
         """
-        if self.sizes[1] % samples or len(set(self.samples)) > 1:
-            said = "+".join(map(str, self.samples)) or str(self.sizes[1])
-            raise OmeError(f"it has channels of {said} samples, and pages of {samples}")
-        return self.sizes[1] // samples
+        size_c = self.sizes[1]
+        if size_c % samples == 0 and len(set(self.samples)) <= 1:
+            return size_c // samples
+        if self.samples == (samples,) * size_c:
+            return size_c  # some writers do not count samples as channels
+        said = "+".join(map(str, self.samples)) or "unknown"
+        raise OmeError(
+            f"SizeC is {size_c}, of channels of {said} samples, and pages have {samples}"
+        )
 
     def places(self, samples: int) -> NDArray[np.int64]:
         """Return by (T, Z, C) the number of the block and the page of each plane: (..., 2).
@@ -111,7 +116,7 @@ class OmeImage:
     def _fill(self, found: NDArray[np.int64], steps: Sequence[int]) -> None:
         certain = np.zeros(len(found), bool)
         least = [min((b.first[i] for b in self.blocks), default=0) for i in range(3)]
-        from_one = any(
+        from_one = max(least) <= 1 and any(
             block.first["ZCT".index(axis)] >= step
             for block in self.blocks
             for axis, step in zip(self.order, steps, strict=True)

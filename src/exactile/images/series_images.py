@@ -6,6 +6,7 @@ and logs it. A stack would then be taken for time points in silence: here that i
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from math import prod
@@ -14,6 +15,7 @@ from pathlib import Path
 from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 from exactile.errors import ImageError
+from exactile.geometry import PLANES
 from exactile.images.tiff_directories import Directory
 from exactile.images.tiff_image import Pages, TiffImage
 
@@ -102,9 +104,11 @@ def _check(path: Path, tiff: TiffFile, first: TiffPageSeries, described: str, pa
         raise ImageError(
             f"{path} keeps some of its planes in other files; write them into one file"
         )
-    if not described or not (outer or pages > 1):
+    # A plane that another program cut out is a plane still; Aperio's name stands on single planes.
+    plane = not outer and pages <= 1 and (described == "svs" or _is_said_to_be_plane(tiff))
+    if not described or plane:
         return
-    unsure = first.kind != described and bool(outer)
+    unsure = first.kind != described and (bool(outer) or described != "svs")
     if described == "shaped":
         unsure = unsure or _differs_from_json(first, tiff.pages.first)
     if described in ("scanimage", "indica", "imagej"):
@@ -118,10 +122,23 @@ def _check(path: Path, tiff: TiffFile, first: TiffPageSeries, described: str, pa
         )
 
 
+def _is_said_to_be_plane(tiff: TiffFile) -> bool:
+    """Return whether tifffile's own description of the first page says that it is (Y, X)."""
+    shape, _ = _said_by_tifffile(tiff.pages.first)
+    return shape is not None and len(shape) == PLANES
+
+
 def _differs_from_json(series: TiffPageSeries, page: TiffPage) -> bool:
     """Return whether tifffile's own description says another shape, or other axes."""
-    described = (page.parent.shaped_metadata or ({},))[0]
-    shape, axes = described.get("shape"), described.get("axes")
-    return (shape is not None and tuple(shape) != tuple(series.get_shape(False))) or (
+    shape, axes = _said_by_tifffile(page)
+    return (shape is not None and shape != tuple(series.get_shape(False))) or (
         axes is not None and axes != series.get_axes(False)
     )
+
+
+def _said_by_tifffile(page: TiffPage) -> tuple[tuple[int, ...] | None, str | None]:
+    """Return shape and axes of tifffile's own description, as far as it says them in JSON."""
+    text = page.shaped_description or ""
+    described = json.loads(text) if text.startswith("{") else {}
+    shape = described.get("shape")
+    return None if shape is None else tuple(shape), described.get("axes")

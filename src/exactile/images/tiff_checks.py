@@ -28,6 +28,8 @@ MAX_SEGMENT_BYTES = 256 * 2**20
 """The largest compressed tile or strip that is decoded, in bytes of pixels. It must be decoded
 whole: without a limit, memory would depend on the image."""
 
+_GDAL_NODATA = 42113
+
 # Bytes of one value, by TIFF data type.
 _VALUE_BYTES = dict(
     zip(range(1, 19), (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8), strict=True)
@@ -149,8 +151,15 @@ def _check_segments(layout: TiffLayout, path: Path, size: int) -> bool:
 
 
 def _may_be_sparse(page: TiffPage) -> bool:
-    """Return whether a page is of a format that leaves out tiles of background: GDAL, Philips."""
-    return bool(page.is_gdal or page.is_geotiff or page.parent.is_philips)
+    """Return whether a page is of a format that leaves out tiles of background: GDAL, Philips.
+
+    Not where GDAL names a value of background that its pixels cannot have.
+    """
+    named = page.tags.valueof(_GDAL_NODATA)
+    if named is None:
+        return bool(page.is_gdal or page.is_geotiff or page.parent.is_philips)
+    value = float(str(named).replace(",", "."))
+    return bool(page.nodata == value or (page.nodata != page.nodata and value != value))
 
 
 def _check_segment_size(layout: TiffLayout, path: Path) -> None:

@@ -61,10 +61,10 @@ def check_colours(page: TiffPage, path: Path) -> None:
             f"{path} stores luminance and chrominance (YCbCr) in scheme {int(page.compression)}, "
             "which is not converted: write it as RGB"
         )
-    if photometric in _NAMES:
+    if photometric not in (_MIN_IS_BLACK, _RGB, _PALETTE, _YCBCR):
+        kind = _NAMES.get(photometric, f"colours of an unknown kind ({photometric})")
         raise ImageError(
-            f"{path} stores {_NAMES[photometric]}, which no network is made for: write it as RGB "
-            "or grey"
+            f"{path} stores {kind}, which no network is made for: write it as RGB or grey"
         )
     if page.compression == APERIO_YCBCR and (page.samplesperpixel != 3 or page.planarconfig != 1):
         raise ImageError(

@@ -21,6 +21,9 @@ from exactile.errors import ImageError
 MOST_PAGES = 2**20
 """More directories than any image has: what lists more is damaged, or made to take long."""
 
+MOST_EMPTY = 100
+"""Directories that describe no image; one or two are found in files of some microscopes."""
+
 MOST_SAMPLES = 4096
 """Samples of a pixel; TIFF's own field ends at 65,535, and hyperspectral images at some hundred."""
 
@@ -48,7 +51,7 @@ _STORAGE = {
 _DEFAULTS = dict.fromkeys((258, 259, 266, 277, 284, 317, 339), (1,))
 """What counts where a tag is left out, by TIFF's rules."""
 
-_SUBFILE, _SAMPLES = 254, 277
+_SUBFILE, _WIDTH, _SAMPLES = 254, 256, 277
 _REDUCED_OR_MASK = 0b101
 _FORMATS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q", 17: "q"}
 _MOST_VALUES = 16
@@ -164,6 +167,7 @@ class _Form:
 
 def _walk(form: _Form, path: Path) -> Iterator[Directory]:
     seen: set[int] = set()
+    empty = 0
     offset = form.first
     while 0 < offset < form.size:
         if offset in seen:
@@ -171,15 +175,17 @@ def _walk(form: _Form, path: Path) -> Iterator[Directory]:
                 f"{path} is damaged: after {len(seen)} pages its list of pages leads back to byte "
                 f"{offset}; copy or write it again"
             )
-        if len(seen) == MOST_PAGES:
+        if len(seen) == MOST_PAGES or empty == MOST_EMPTY:
             raise ImageError(
-                f"{path} lists more than {MOST_PAGES} pages, which no image has: it is damaged"
+                f"{path} lists {len(seen)} pages or more, {empty} of them without a size, which no "
+                "image has: it is damaged; copy or write it again"
             )
         seen.add(offset)
         try:
             entries, following = form.entries(offset)
             if _NDPI in entries and not form.big:
                 return
+            empty += _WIDTH not in entries
             yield _describe(form, offset, entries, path)
         except struct.error:
             return
