@@ -33,7 +33,8 @@ def choose_image(images: Sequence[TiffImage], path: Path) -> tuple[TiffImage, st
     by_size = sorted(meant, key=lambda image: image.pixels, reverse=True)
     chosen = by_size[0]
     rival = by_size[1] if len(by_size) > 1 else None
-    hidden = any(image.pixels > chosen.pixels for image in images)
+    # A name is no proof, where the format itself does not say what it stands for.
+    hidden = any(image.pixels > chosen.pixels for image in images if not image.auxiliary)
     if hidden or (rival is not None and rival.pixels * LARGER > chosen.pixels):
         raise ImageError(
             f"{path} holds {len(images)} images, and it is not said which is meant: "

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -52,6 +52,7 @@ _DEFAULTS = dict.fromkeys((258, 259, 266, 277, 284, 317, 339), (1,))
 """What counts where a tag is left out, by TIFF's rules."""
 
 _SUBFILE, _WIDTH, _SAMPLES = 254, 256, 277
+_LOOKED_AT = (_SUBFILE, *_STORAGE)
 _REDUCED_OR_MASK = 0b101
 _FORMATS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q", 17: "q"}
 _MOST_VALUES = 16
@@ -167,6 +168,7 @@ class _Form:
 
 def _walk(form: _Form, path: Path) -> Iterator[Directory]:
     seen: set[int] = set()
+    known: dict[tuple[tuple[int, int, bytes] | None, ...], Directory] = {}
     empty = 0
     offset = form.first
     while 0 < offset < form.size:
@@ -186,7 +188,11 @@ def _walk(form: _Form, path: Path) -> Iterator[Directory]:
             if _NDPI in entries and not form.big:
                 return
             empty += _WIDTH not in entries
-            yield _describe(form, offset, entries, path)
+            # Most pages of a stack have the same tags: what those say is found out once.
+            key = tuple(map(entries.get, _LOOKED_AT))
+            if key not in known:
+                known[key] = _describe(form, offset, entries, path)
+            yield replace(known[key], offset=offset)
         except struct.error:
             return
         offset = following
