@@ -30,6 +30,12 @@ whole: without a limit, memory would depend on the image."""
 
 _GDAL_NODATA = 42113
 
+_SAY_WHAT_PAGES_ARE = frozenset(
+    {270, 33628, 33629, 34361, 34362, 34412, 43314, 50838, 50839, 51123}
+)
+"""Tags of the formats that tifffile tells apart: description, MetaMorph, FluoView, LSM, NIH Image,
+ImageJ, Micro-Manager."""
+
 # Bytes of one value, by TIFF data type.
 _VALUE_BYTES = dict(
     zip(range(1, 19), (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8), strict=True)
@@ -45,14 +51,16 @@ def check_tiff(
     those too large to be decoded in bounded memory, and pages stored otherwise than the first.
     Returns whether tiles are left out that are background, as the file's format says.
     """
-    _check_tags(tiff, layout, path)
+    _check_tags(tiff, tiff.pages.first, path)
+    if layout.keyframe.offset != tiff.pages.first.offset:
+        _check_tags(tiff, layout.keyframe, path)
     _check_pages(tiff, layout, path)
     _check_alike(layout, path, directories)
     return _check_segments(layout, path, tiff.filehandle.size)
 
 
-def _check_tags(tiff: TiffFile, layout: TiffLayout, path: Path) -> None:
-    """Check the tags of the first page: tifffile drops those whose values are cut off.
+def _check_tags(tiff: TiffFile, page: TiffPage, path: Path) -> None:
+    """Check the tags of a page: tifffile drops those whose values are cut off.
 
     The OME-XML is one of them, and without it an image would be taken for another.
     """
@@ -61,12 +69,17 @@ def _check_tags(tiff: TiffFile, layout: TiffLayout, path: Path) -> None:
     if entry.size != form.tagsize:
         return  # a dialect of TIFF (NDPI), whose tags only tifffile knows
     file = tiff.filehandle
-    file.seek(layout.keyframe.offset)
+    file.seek(page.offset)
     (count,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
     for code, kind, values, offset in entry.iter_unpack(file.read(count * entry.size)):
         length = values * _VALUE_BYTES.get(kind, 0)
         if length > form.offsetsize and offset + length > file.size:
             raise _truncated(path, f"its tag {code} ends", offset + length, file.size)
+        if code in _SAY_WHAT_PAGES_ARE and code not in page.tags:
+            raise ImageError(
+                f"{path} is damaged: its tag {code}, which says what its pages are, cannot be read;"
+                " copy or write it again"
+            )
 
 
 def _check_pages(tiff: TiffFile, layout: TiffLayout, path: Path) -> None:
