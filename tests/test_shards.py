@@ -29,6 +29,7 @@ from exactile.images.digest import FileDigest
 from exactile.parts import StoredPart
 from exactile.shard import Shard
 from exactile.sharding import Extent, owner, split
+from exactile.stored_json import sealed
 
 NAME = "image.ome.tif"
 TILE = 528
@@ -584,16 +585,32 @@ def test_rows_are_covered_exactly_once(
 
 
 @pytest.mark.parametrize(
-    "fact", [{"rows": "ab"}, {"t": 7}, {"output": "../elsewhere.ome.tif"}], ids=str
+    ("fact", "said"),
+    [
+        ({"rows": "ab"}, "part.rows: Input should be a valid array"),
+        ({"rows": [0, 2**60]}, "part: lies outside its image"),
+        ({"t": 7}, "part: lies outside its image"),
+        ({"output": "../elsewhere.ome.tif"}, "part.output: is no file's name"),
+        ({"rows": [0, 2]}, "contradicts itself"),
+    ],
+    ids=str,
 )
-def test_a_certificate_that_was_changed_by_hand_is_named(
-    parts: Path, fact: dict[str, object]
+def test_a_certificate_of_what_cannot_be_is_named(
+    parts: Path, fact: dict[str, object], said: str
 ) -> None:
     name = "small_y00000_x00000.ome.tif"
     content = certificate(parts, name)
     content["part"] |= fact
     write_certificate(parts, name, content)
-    assert f"{name}.json: contradicts itself" in refused(parts)
+    message = refused(parts)
+    assert f"{name}.json: " in message
+    assert said in message
+
+
+def test_a_certificate_that_was_changed_by_hand_is_named(parts: Path) -> None:
+    path = parts / "certificates" / "small_y00000_x00000.ome.tif.json"
+    path.write_text(path.read_text().replace('"dtype"', '"Dtype"', 1))
+    assert f"{path}: is not the certificate of a part (its digest is missing" in refused(parts)
 
 
 def test_a_certificate_that_lacks_a_fact_of_the_whole_fails_its_image(
@@ -605,7 +622,7 @@ def test_a_certificate_that_lacks_a_fact_of_the_whole_fails_its_image(
     write_certificate(parts, name, content)
     ended = assemble(parts, tmp_path / "out")
     assert ended.code == 1
-    assert "small.ome.tif: the certificates of its parts say too little" in ended.errors[0]
+    assert "small.ome.tif: the certificates of its parts were changed" in ended.errors[0]
     assert "small.ome.tif" not in tiffs(tmp_path / "out")
 
 
@@ -613,7 +630,7 @@ def test_a_part_of_other_versions_is_named(parts: Path) -> None:
     for path in parts.glob("certificates/*"):
         content = json.loads(path.read_text())
         content["identity"]["the version of imagecodecs"] = "1.2"
-        path.write_text(json.dumps(content))
+        path.write_text(json.dumps(sealed(content)))
     assert "the parts were made with imagecodecs 1.2, and here is" in refused(parts)
 
 
@@ -688,4 +705,4 @@ def certificate(folder: Path, name: str) -> dict:
 
 
 def write_certificate(folder: Path, name: str, content: dict) -> None:
-    (folder / "certificates" / f"{name}.json").write_text(json.dumps(content))
+    (folder / "certificates" / f"{name}.json").write_text(json.dumps(sealed(content)))

@@ -19,6 +19,7 @@ from exactile.images.chunk_files import ChunkFiles
 from exactile.images.digest import FileDigest
 from exactile.parts import StoredPart
 from exactile.shard_files import CHUNKS
+from exactile.stored_json import sealed
 
 IMAGES = {"a b.ome.tif": (2, 1050, 60), "é.ome.tif": (2300, 1060)}
 """Seven rows of chunks in all: 4 and 3, those of the second image two chunks wide."""
@@ -346,7 +347,7 @@ def test_rows_that_two_parts_claim_are_named(parts: Path) -> None:
     content = certificate(parts, LAST)
     content["part"]["rows"] = [0, 3]
     content["identity"]["the part"] = "rows 0 to 3 of tiles of plane T=0 Z=0"
-    (parts / "certificates" / f"{LAST}.json").write_text(json.dumps(content))
+    (parts / "certificates" / f"{LAST}.json").write_text(json.dumps(sealed(content)))
     assert f"é_y00000_x00000.ome.zarr and {LAST} are duplicates" in refused(parts)
 
 

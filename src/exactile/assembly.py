@@ -30,6 +30,7 @@ from exactile.images.journal import Journal, remove_leftovers
 from exactile.images.storing_sink import StoringSink
 from exactile.outputs import make_folder
 from exactile.parts import AssemblyError, StoredPart, find_parts
+from exactile.stored_json import MalformedError
 
 logger = logging.getLogger(__name__)
 
@@ -106,9 +107,9 @@ def assemble_image(output: Path, parts: tuple[StoredPart, ...]) -> bool:
         file = sink.assemble()
         try:
             content = certificate_of_whole(parts, file, time.monotonic() - begun)
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, MalformedError) as error:
             raise AssemblyError(
-                f"the certificates of its parts say too little, or cannot be read ({error!r}); "
+                f"the certificates of its parts were changed, or cannot be read ({error}); "
                 "copy them again"
             ) from error
         _warn_of_other_windows(content)

@@ -15,7 +15,7 @@ from typing import Any
 from exactile.certificate import claim
 from exactile.images.digest import FileDigest
 from exactile.parts import StoredPart
-from exactile.segmentation import stability_of, weaker
+from exactile.segmentation import weaker
 from exactile.verification import Verification
 
 
@@ -27,10 +27,12 @@ def certificate_of_whole(
     It has the form of one of a run without shards, and under `parts` what each part was. `seconds`
     are those of putting it together; those of the parts are added up by stage.
     """
-    contents = [stored.certificate() for stored in parts]
-    first = contents[0]
-    stability = reduce(weaker, (stability_of(each["bit_stability"]) for each in contents))
-    verification = _all_verified(each["verification"] for each in contents)
+    certificates = [stored.certificate() for stored in parts]
+    runs = [each.run for each in certificates]
+    contents = [each.content for each in certificates]
+    first = dict(contents[0])
+    stability = reduce(weaker, (run.bit_stability for run in runs))
+    verification = _all_verified(run.verification for run in runs)
     steps = [each["input"]["normalization"] for each in contents]
     spent: Counter[str] = Counter()
     for each in contents:
@@ -65,8 +67,8 @@ def _plan(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _all_verified(records: Iterable[Mapping[str, Any] | None]) -> Verification | None:
-    found = [Verification(**record) for record in records if record is not None]
+def _all_verified(records: Iterable[Verification | None]) -> Verification | None:
+    found = [record for record in records if record is not None]
     if not found:
         return None
     return Verification(

@@ -23,6 +23,7 @@ from exactile.images.image_record import image_to_record
 from exactile.locality.poison import Proof
 from exactile.processing import Before
 from exactile.sharding import Part
+from exactile.stored_json import sealed
 from exactile.verification import Verification
 
 ENDLESS = 2**53
@@ -214,7 +215,7 @@ class Certificate:
 
 @contextmanager
 def written_beside(output: Path, content: Mapping[str, Any]) -> Iterator[None]:
-    """Write the certificate of `output` as JSON into its sub-folder, around the last step.
+    """Write the certificate of `output` as JSON, sealed, into its sub-folder, around the last step.
 
     The body gives the image its name. It runs when the certificate is on disk, and only after
     it does the certificate get its own: an error leaves neither without the other.
@@ -224,7 +225,8 @@ def written_beside(output: Path, content: Mapping[str, Any]) -> Iterator[None]:
     """
     path = certificate_path(output)
     partial = path.with_name(path.name + ".partial")
-    text = json.dumps(content, indent=2, default=_plain)
+    plain = json.loads(json.dumps(content, default=_plain))
+    text = json.dumps(sealed(plain), indent=2)
     try:
         with _named_errors(path):
             path.parent.mkdir(exist_ok=True)

@@ -9,7 +9,6 @@ Where files overlap, each gets the same pixels of the one result.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 
 from exactile.certificate import certificate_path, written_beside
+from exactile.certified import read_certificate
 from exactile.errors import ImageError, ModelError
 from exactile.finished import is_finished
 from exactile.geometry import Box
@@ -29,6 +29,7 @@ from exactile.job import Job
 from exactile.models.model import Model
 from exactile.outputs import cut_path
 from exactile.records import label_names
+from exactile.stored_json import MalformedError
 
 
 def check_cuttable(model: Model) -> None:
@@ -86,10 +87,9 @@ def cut_back(job: Job, vector: Path, segmented: Path) -> None:
 def _read_certificate(segmented: Path) -> dict[str, Any]:
     path = certificate_path(segmented)
     try:
-        certificate: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        return dict(read_certificate(path).content)
+    except (OSError, MalformedError) as error:
         raise ImageError(f"{path} cannot be read ({error}): start again") from error
-    return certificate
 
 
 def _image_of(result: Source, file: PlacedFile) -> OutputImage:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from exactile.certificate import certificate_path
-from exactile.geometry import Interval
-from exactile.images import Plane
+from exactile.certified import Certified, read_certificate
 from exactile.images.chunk_rows import ChunkRows
-from exactile.images.digest import FileDigest
-from exactile.images.image_record import image_from_record
 from exactile.images.journal import differences
 from exactile.images.zarr_layout import is_zarr_name
 from exactile.shard_files import chunk_rows
+from exactile.stored_json import MalformedError
 
 logger = logging.getLogger(__name__)
 
@@ -24,43 +21,43 @@ logger = logging.getLogger(__name__)
 def is_finished(output: Path, identity: Mapping[str, Any]) -> bool:
     """Return whether `output` is what a run of this identity wrote; log why it is not.
 
-    Its certificate must name the same facts, and the digest of the very image. Nothing but the
-    two is read.
+    Its certificate must be as it was written, name the same facts, and the digest of the very
+    image. Nothing but the two is read.
     """
     path = certificate_path(output)
     if not path.is_file():
         return False
     try:
-        certificate = json.loads(path.read_bytes())
+        certificate = read_certificate(path)
         chunks = _chunks(output, certificate)
         if not (output.exists() if chunks is None else not any(chunks.missing())):
             return False
         objection = _objection(output, chunks, certificate, identity)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        objection = f"{path} cannot be read, or says nothing of what the result depends on"
+    except OSError as error:
+        objection = f"{error.filename or path} cannot be read ({error.strerror or error})"
+    except MalformedError as error:
+        objection = f"{path} is not as a run has written it ({error})"
     if objection:
         logger.info("%s: is there, and is made again: %s", output.name, objection)
     return not objection
 
 
-def _chunks(output: Path, certificate: Mapping[str, Any]) -> ChunkRows | None:
+def _chunks(output: Path, certificate: Certified) -> ChunkRows | None:
     """Return where the chunks of a part of an OME-Zarr lie; None for what has files of its own."""
-    record = certificate["part"]
-    if record is None or not is_zarr_name(output.name):
+    found = certificate.part()
+    if found is None or not is_zarr_name(output.name):
         return None
-    image, plane = image_from_record(record["image"]), Plane(record["t"], record["z"])
-    return chunk_rows(output.parent, record["output"], image, plane, Interval(*record["rows"]))
+    part, whole, image = found
+    return chunk_rows(output.parent, whole, image, part.plane, part.rows)
 
 
 def _objection(
-    output: Path,
-    chunks: ChunkRows | None,
-    certificate: Mapping[str, Any],
-    identity: Mapping[str, Any],
+    output: Path, chunks: ChunkRows | None, certificate: Certified, identity: Mapping[str, Any]
 ) -> str:
-    if found := "; ".join(differences(certificate["identity"], identity)):
+    facts = certificate.result
+    if found := "; ".join(differences(facts.identity, identity)):
         return found
-    file = FileDigest(**certificate["file"])
+    file = facts.file
     if not (file.is_of(output) if chunks is None else file == chunks.digest()):
         return "the file is not the one that its certificate speaks of"
     return ""

@@ -14,7 +14,6 @@ What is refused is named. Where the parts came from a workflow step whose images
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -22,19 +21,19 @@ from pathlib import Path
 from typing import Any
 
 from exactile.certificate import certificate_path
+from exactile.certified import Certified, read_certificate
 from exactile.errors import ExactileError
-from exactile.geometry import Interval
 from exactile.identity import OF_THE_IMAGE, THE_PART
-from exactile.images import OutputImage, Plane
+from exactile.images import OutputImage
 from exactile.images.chunk_rows import ChunkRows
 from exactile.images.digest import FileDigest
 from exactile.images.grid import cell_count
-from exactile.images.image_record import image_from_record
 from exactile.images.journal import differences
 from exactile.images.zarr_layout import is_zarr_name
 from exactile.shard import Shard
 from exactile.shard_files import SHARDS, ShardRecord, chunk_rows
 from exactile.sharding import Part
+from exactile.stored_json import MalformedError
 from exactile.tiling import WRITER_TILE
 
 SHOWN = 5
@@ -68,9 +67,12 @@ class StoredPart:
     chunks: ChunkRows | None = None
     """Where its chunks lie, if it is part of an OME-Zarr; no file has its name then."""
 
-    def certificate(self) -> dict[str, Any]:
-        """Return all that its certificate says; parts may be many, so it is not kept."""
-        return _load(self.certificate_file)
+    def certificate(self) -> Certified:
+        """Return its certificate; parts may be many, so it is not kept.
+
+        Raises OSError, MalformedError.
+        """
+        return read_certificate(self.certificate_file)
 
     @property
     def identity_of_whole(self) -> dict[str, Any]:
@@ -106,7 +108,7 @@ def _records(roots: Iterable[Path], inp_dir: Path) -> dict[Path, ShardRecord]:
         for path in sorted((root / SHARDS).glob("*.json")):
             try:
                 found[path] = ShardRecord.read(path)
-            except (OSError, KeyError, TypeError, ValueError) as error:
+            except (OSError, MalformedError) as error:
                 raise AssemblyError(
                     f"{path}: is not the record of a shard ({error}); run that shard again"
                 ) from error
@@ -138,17 +140,15 @@ def _check_shards(records: Mapping[Path, ShardRecord], inp_dir: Path) -> None:
                 f"{seen[record.index]} and {path} are both of shard {record.index}: take one away"
             )
         seen[record.index] = path
-    missing = [index for index in range(model.count) if index not in seen]
-    if missing:
+    if len(seen) < model.count:
+        absent = (index for index in range(model.count) if index not in seen)
+        names = [str(Shard(index, model.count)) for index in islice(absent, SHOWN)]
+        more = model.count - len(seen) - len(names)
         raise AssemblyError(
-            f"{_shards(missing, model.count)} left no record in {inp_dir}: they are not done, or "
-            "were not copied; run them again, which goes on where they stopped"
+            f"{'shard' if len(names) == 1 else 'shards'} {', '.join(names)}"
+            f"{f' and {more} more' if more else ''} left no record in {inp_dir}: they are not "
+            "done, or were not copied; run them again, which goes on where they stopped"
         )
-
-
-def _shards(missing: list[int], count: int) -> str:
-    names = [str(Shard(index, count)) for index in missing]
-    return f"{'shard' if len(names) == 1 else 'shards'} {_listed(names)}"
 
 
 def _check_files(roots: Iterable[Path], names: Mapping[str, int]) -> None:
@@ -182,38 +182,38 @@ def _read(roots: Iterable[Path], name: str, index: int) -> StoredPart:
     if found is None:
         raise AssemblyError(f"{name}: its certificate is missing; copy it to {paths[0]}")
     try:
-        content = _load(found)
-        record = content["part"]
-        part = Part(name, Plane(record["t"], record["z"]), Interval(*record["rows"]), index)
-        image = image_from_record(record["image"])
-        output = str(record["output"])
-        path, chunks = _place(roots, part, output, image)
-        stored = StoredPart(
-            path=path,
-            part=part,
-            output=output,
-            image=image,
-            file=FileDigest(**content["file"]),
-            identity=dict(content["identity"]),
-            normalization=dict(content["input"]["normalization"]),
-            certificate_file=found,
-            chunks=chunks,
-        )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        certificate = read_certificate(found)
+        placed = certificate.part(index)
+        if placed is None:
+            raise MalformedError("it is that of a whole image")
+    except (OSError, MalformedError) as error:
         raise AssemblyError(
             f"{found}: is not the certificate of a part ({error}); run shard {index} again"
         ) from error
-    if stored.identity.get(THE_PART) != str(part) or Path(stored.output).name != stored.output:
+    part, output, image = placed
+    facts = certificate.result
+    if facts.identity.get(THE_PART) != str(part):
         raise AssemblyError(
-            f"{found}: contradicts itself: it speaks of {part} of {stored.output}, and of "
-            f"{stored.identity.get(THE_PART)}; run shard {index} again"
+            f"{found}: contradicts itself: it speaks of {part} of {output}, and of "
+            f"{facts.identity.get(THE_PART)}; run shard {index} again"
         )
-    if content["output"] != name:
+    if part.name != name:
         raise AssemblyError(
-            f"{found}: is the certificate of {content['output']}, not of {name}: the part is a "
+            f"{found}: is the certificate of {part.name}, not of {name}: the part is a "
             f"duplicate, or was renamed; run shard {index} again"
         )
-    return stored
+    path, chunks = _place(roots, part, output, image)
+    return StoredPart(
+        path=path,
+        part=part,
+        output=output,
+        image=image,
+        file=facts.file,
+        identity=dict(facts.identity),
+        normalization=facts.input.normalization,
+        certificate_file=found,
+        chunks=chunks,
+    )
 
 
 def _place(
@@ -240,11 +240,6 @@ def _check_chunks(parts: Iterable[StoredPart]) -> None:
             f"missing: {_listed([path for path, _ in missing])}; copy the chunks, or run their "
             f"shards again ({_listed(sorted({shard for _, shard in missing}))})"
         )
-
-
-def _load(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_bytes())
-    return content
 
 
 def _check_facts(parts: Iterable[StoredPart]) -> None:
@@ -296,6 +291,11 @@ def _same(
 
 def _check_coverage(ordered: list[StoredPart]) -> None:
     image = ordered[0].image
+    if (planes := image.size_t * image.size_z) > len(ordered):
+        raise AssemblyError(
+            f"missing: {ordered[0].output} has {planes} planes, and there are only {len(ordered)} "
+            "parts of it; run the shards again on the same image"
+        )
     rows = cell_count(image.shape, (WRITER_TILE, WRITER_TILE))[0]
     for plane in image.planes:
         own = [stored for stored in ordered if stored.part.plane == plane]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +29,7 @@ from exactile.images.storing_sink import StoringSink
 from exactile.images.zarr_layout import is_zarr_name
 from exactile.job import Job
 from exactile.memory.size import format_size
+from exactile.noted import noted_plan, noted_steps
 from exactile.pipeline import Normalized, segment_whole
 from exactile.preparation import exchange_budget, prepare, shrunk
 from exactile.processing import Pointwise
@@ -73,7 +74,7 @@ class Segmentation:
         self.journal = journal
         self.fit = fit
         self.seconds: dict[str, float] = {}
-        noted, before = _recorded(journal)
+        noted, before = noted_plan(journal, job, source.shape_of(job.model.dimensions))
         self.part = part
         self.wholes: tuple[Whole, ...] = (
             source.wholes(job.model.dimensions) if part is None else (part.plane,)
@@ -85,10 +86,10 @@ class Segmentation:
             )
         source.limit_cache(useful_cache_bytes(prepared.tiling, source, len(channels)))
         self.account = Account(prepared, prepared.stability, ())
-        if noted:
-            earlier = [tuple(window) for window in (*before["windows"], noted["window"])]
+        if before is not None:
+            earlier = (*before.windows, tuple(noted["window"]))
             windows = tuple(each for each in earlier if each != prepared.tiling.window)
-            stability = weaker(prepared.stability, stability_of(before["stability"]))
+            stability = weaker(prepared.stability, before.stability)
             self.account = Account(prepared, stability, windows)
         self._note_plan()
 
@@ -192,8 +193,8 @@ class Segmentation:
         self, sink: Sink, whole: Whole, zones: list[Box], watcher: Watcher
     ) -> tuple[StepRecord, ...]:
         name = str(whole)
-        if not zones and name in self.journal.recorded:
-            return tuple(StepRecord(**record) for record in self.journal.recorded[name])
+        if not zones and (noted := noted_steps(self.journal, name)) is not None:
+            return noted
         with self._timed("statistics"):
             fitted = self.fit(whole)
         steps = tuple(StepRecord.of(step) for step in fitted)
@@ -284,16 +285,6 @@ class Segmentation:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - begun
 
 
-def _recorded(journal: Journal) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Return the plan that an earlier run noted, and what it noted of the windows until then.
-
-    Both are empty where it stored nothing that was made by them.
-    """
-    if not journal.holds_tiles:
-        return {}, {}
-    return journal.recorded.get("plan", {}), journal.recorded.get("before", {})
-
-
 def _kept(job: Job, source: Source, part: Part | None) -> Box:
     """Return the positions of the output that are made: all, or those of `part`.
 
@@ -320,12 +311,6 @@ def name_of(whole: Whole) -> str:
 def weaker(first: BitStability, second: BitStability) -> BitStability:
     """Return the one of two findings that promises less."""
     return max(first, second, key=lambda s: (not s.equal, s.largest_difference, s.compared))
-
-
-def stability_of(record: Mapping[str, Any]) -> BitStability:
-    """Return the finding that a journal or a certificate has as `record`."""
-    sides = {name: tuple(record[name]) for name in ("window", "other")}
-    return BitStability(**{**record, **sides})
 
 
 def _from_the_disk(error: BaseException | None) -> bool:

@@ -17,12 +17,15 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from exactile.errors import OutputError
 from exactile.geometry import Interval
 from exactile.images import OutputImage, Plane
 from exactile.images.chunk_rows import ChunkRows
 from exactile.shard import Shard
 from exactile.sharding import Part
+from exactile.stored_json import MalformedError, checked, read_json
 from exactile.tiling import WRITER_TILE
 
 FOLDER = "exactile"
@@ -48,10 +51,12 @@ class ShardRecord:
 
     @classmethod
     def read(cls, path: Path) -> ShardRecord:
-        """Return the record in the file `path`. Raises OSError, TypeError or ValueError."""
-        content = json.loads(path.read_bytes())
-        record = cls(**{**content, "parts": tuple(content["parts"])})
-        Shard(record.index, record.count)
+        """Return the record in the file `path`. Raises OSError or MalformedError."""
+        record = checked(_RECORD, read_json(path))
+        if not 0 <= record.index < record.count:
+            raise MalformedError(f"there is no shard {record.index} of {record.count}")
+        if strange := [name for name in record.parts if Path(name).name != name]:
+            raise MalformedError(f"{strange[0]!r} is not the name of a file")
         return record
 
     def write(self, out_dir: Path) -> Path:
@@ -59,6 +64,9 @@ class ShardRecord:
         path = out_dir / SHARDS / f"{self.index:05}-of-{self.count:05}.json"
         _write(path, json.dumps(asdict(self), indent=2) + "\n", self.index)
         return path
+
+
+_RECORD = TypeAdapter(ShardRecord)
 
 
 def forget_shard(out_dir: Path, shard: Shard) -> None:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal, get_type_hints
 
 import numpy as np
+from pydantic import TypeAdapter, create_model
 
-from exactile.images.metadata import ImageMetadata, PhysicalSize
+from exactile.images.metadata import PIXEL_TYPES
 from exactile.images.sink import OutputImage
+from exactile.stored_json import MalformedError, checked
+
+LARGEST = 2**31
+"""No size of an image is larger."""
+
+_KINDS: dict[str, Any] = get_type_hints(OutputImage) | {"dtype": Literal[tuple(PIXEL_TYPES)]}
+_FIELDS: dict[str, Any] = {name: (kind, ...) for name, kind in _KINDS.items()}
+_STORED: TypeAdapter[Any] = TypeAdapter(create_model("OutputImage", **_FIELDS))
 
 
 def image_to_record(image: OutputImage) -> dict[str, Any]:
@@ -20,20 +29,15 @@ def image_to_record(image: OutputImage) -> dict[str, Any]:
 def image_from_record(record: Mapping[str, Any]) -> OutputImage:
     """Return the image that `record` describes.
 
-    Raises KeyError, TypeError or ValueError for what `image_to_record` has not made.
+    Raises MalformedError for what `image_to_record` has not made.
     """
-    height, width = record["shape"]
-    stored = record["metadata"]
-    sizes = {axis: _size(stored[axis]) for axis in "xyz"}
-    metadata = ImageMetadata(**{**stored, **sizes, "channels": tuple(stored["channels"])})
-    facts = {
-        "shape": (height, width),
-        "dtype": np.dtype(record["dtype"]),
-        "metadata": metadata,
-        "labels": tuple(record["labels"]),
-    }
-    return OutputImage(**{**record, **facts})
-
-
-def _size(record: Mapping[str, Any] | None) -> PhysicalSize | None:
-    return None if record is None else PhysicalSize(**record)
+    stored = checked(_STORED, record)
+    facts = {name: getattr(stored, name) for name in _KINDS}
+    try:
+        image = OutputImage(**facts | {"dtype": np.dtype(stored.dtype)})
+    except ValueError as error:
+        raise MalformedError(str(error)) from error
+    sizes = (image.metadata.x, image.metadata.y, image.metadata.z)
+    if max(image.dimensions) > LARGEST or any(size and not size.value > 0 for size in sizes):
+        raise MalformedError(f"an image of {image.dimensions} has no such sizes")
+    return image

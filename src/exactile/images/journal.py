@@ -3,14 +3,16 @@
     <name>.partial/journal        a line for each fact, only ever appended
     <name>.partial/page-000000    the tiles that the lines speak of; those of a Zarr in `whole`
 
-A line is the CRC-32 of its text, and the text, JSON. The first line names the run that writes: its
-identity, all that the bits of the result depend on. Every further line is a `tile` that is stored,
-a `lost` one, or a `note`. What the contract is:
+A line is a checksum and a text, JSON. The checksum is the CRC-32 of all texts until then, so a line
+that was changed, left out, doubled or moved is as wrong as one that is cut. The first line names
+the run that writes: its identity, all that the bits of the result depend on. Every further line is
+a `tile` that is stored, a `lost` one, or a `note`. What the contract is:
 
 - A tile's data is written before its line, each in one call. A process that is killed at any moment
   leaves at worst data without a line, or a last line that is cut, whose checksum is wrong.
 - A journal counts up to its first wrong line: that is how things stood at an earlier moment. Where
-  it is not the last one, that is said, and `--resume true` refuses.
+  it is not the last one, that is said, and `--resume true` refuses. A line that says what no run
+  has ever written is wrong, whatever its checksum.
 - Lines of another identity are never gone on with, and what they speak of is never mixed in.
 - The journal is locked as long as it is open. A second process that would write the same image is
   refused, except on file systems that know no locks.
@@ -25,6 +27,7 @@ import json
 import logging
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -35,14 +38,21 @@ from zlib import crc32
 from exactile.errors import OutputError
 from exactile.images.spool import Place, write_at
 from exactile.images.work_folder import named_errors, remove_empty, work_folder
+from exactile.stored_json import MalformedError, parse_json
 
 Resume = Literal["auto", "true", "false"]
 """What to do with what an earlier run left: auto goes on where the identity is the same and else
 begins anew, with a word; true refuses where it differs; false begins anew."""
 
 NAME = "journal"
-FORMAT = 1
+FORMAT = 2
 """Of the lines; a journal of another format is of another run."""
+
+MOST_LINE = 2**24
+"""Bytes of a line; what is longer is damage. A note has the numbers of a plane or a volume."""
+
+LARGEST = 2**62
+"""No number in a line is larger: a place in a file, or a number of a page or a tile."""
 
 logger = logging.getLogger(__name__)
 
@@ -73,56 +83,65 @@ class Journal:
         self.identity: dict[str, Any] = json.loads(json.dumps(identity))
         """What the bits of the result depend on."""
         self._end = 0
+        self._checksum = 0  # of all texts until then
         self._appending = Lock()  # tiles are stored by several threads, notes taken by another
         self._closed = False
+        self._resume = resume
         with named_errors(output):
             self._descriptor = _open_locked(self.folder / NAME, output)
         try:
             with named_errors(output):
-                self._begin(resume)
+                self._begin()
         except BaseException:
             os.close(self._descriptor)
             raise
 
-    def _begin(self, resume: Resume) -> None:
-        objection = self._read(resume)
-        if objection and resume == "true":
+    def _begin(self) -> None:
+        objection = self._read(self._resume)
+        if objection or not self._end or self._resume == "false":
+            self._discard_what_is_left(objection)
+        else:
+            os.ftruncate(self._descriptor, self._end)
+
+    def _discard_what_is_left(self, reason: str) -> None:
+        """Begin at the first line; the word says why, if there is a `reason`."""
+        if reason and self._resume == "true":
             raise ResumeError(
-                f"{self.output}: cannot go on with what an earlier run left: {objection}; use what "
+                f"{self.output}: cannot go on with what an earlier run left: {reason}; use what "
                 "that run used, or --resume auto to begin anew"
             )
-        if objection and resume == "auto":
+        if reason and self._resume == "auto":
             logger.warning(
-                "%s: what an earlier run left is discarded: %s", self.output.name, objection
+                "%s: what an earlier run left is discarded: %s", self.output.name, reason
             )
-        if self._end and resume != "false" and not objection:
-            os.ftruncate(self._descriptor, self._end)
-            return
         self._empty()
         self._append({"journal": FORMAT, "identity": self.identity})
 
     def _read(self, resume: Resume) -> str:
         """Take over what the file says, and return why that is not this run's; empty if it is."""
         with open(self._descriptor, "rb", closefd=False) as file:
-            header = file.readline()
+            header = file.readline(MOST_LINE)
             if not header.endswith(b"\n"):
                 # Killed before it had stored anything, unless there are tiles.
                 return "its journal is damaged" if self._has_others() else ""
-            first = _parse(header)
-            if first is None:
+            first = _parse(header, 0)
+            if first is None or not isinstance(first[0].get("journal"), int):
                 return "its journal is damaged"
-            if first.get("journal") != FORMAT:
+            record, checksum = first
+            if record["journal"] != FORMAT:
                 return "its journal was written by another version of exactile"
-            if first["identity"] != self.identity:
-                return "; ".join(differences(first["identity"], self.identity))
-            self._end = len(header)
-            for line in file:
-                record = _parse(line)
-                if record is None:
+            if not isinstance(record.get("identity"), dict):
+                return "its journal is damaged"
+            if record["identity"] != self.identity:
+                return "; ".join(differences(record["identity"], self.identity))
+            self._end, self._checksum = len(header), checksum
+            while line := file.readline(MOST_LINE):
+                found = _parse(line, self._checksum)
+                if found is None or not self._apply(found[0]):
                     cut = not line.endswith(b"\n") and not file.read(1)
                     return "" if cut else self._damaged(resume)
-                self._apply(record)
                 self._end += len(line)
+                self._checksum = found[1]
         return ""
 
     def _damaged(self, resume: Resume) -> str:
@@ -141,22 +160,31 @@ class Journal:
     def _has_others(self) -> bool:
         return any(path.name != NAME for path in self.folder.iterdir())
 
-    def _apply(self, record: Mapping[str, Any]) -> None:
-        if "tile" in record:
-            page, number, *place = record["tile"]
-            self.tiles.setdefault(page, {})[number] = Place(*place)
-        elif "lost" in record:
-            page, number = record["lost"]
-            del self.tiles[page][number]
-        else:
-            self.recorded |= record["note"]
+    def _apply(self, record: Mapping[str, Any]) -> bool:
+        """Take over what a line says; return whether it is what a line can say."""
+        match record:
+            case {"tile": [page, number, offset, length, crc]}:
+                if not all(map(_is_count, (page, number, offset, length, crc))) or not length:
+                    return False
+                self.tiles.setdefault(page, {})[number] = Place(offset, length, crc)
+            case {"lost": [page, number]}:
+                if not all(map(_is_count, (page, number))):
+                    return False
+                return self.tiles.get(page, {}).pop(number, None) is not None
+            case {"note": dict(facts)}:
+                self.recorded |= facts
+            case _:
+                return False
+        return True
 
     def _append(self, record: Mapping[str, Any]) -> None:
         text = json.dumps(record, separators=(",", ":")).encode()
-        line = b"%08x %s\n" % (crc32(text), text)
         with self._appending:
+            checksum = crc32(text, self._checksum)
+            line = b"%08x %s\n" % (checksum, text)
             write_at(self._descriptor, line, self._end)
             self._end += len(line)
+            self._checksum = checksum
 
     def store(self, page: int, number: int, place: Place) -> None:
         """Write down that a tile is stored. Raises OSError."""
@@ -181,6 +209,16 @@ class Journal:
     def holds_tiles(self) -> bool:
         """Whether there is anything that a later run would go on with."""
         return any(self.tiles.values())
+
+    def begin_anew(self, reason: str) -> None:
+        """Discard what an earlier run left, with a word: it cannot be gone on with.
+
+        Raises:
+            ResumeError: where `--resume true` wants it gone on with; nothing is touched then.
+            OutputError: if the disk refuses.
+        """
+        with named_errors(self.output):
+            self._discard_what_is_left(reason)
 
     def discard(self) -> None:
         """Remove the journal, and all that it speaks of; does nothing once it is closed."""
@@ -207,7 +245,7 @@ class Journal:
     def _empty(self) -> None:
         """Begin at nothing. The lines go first: what they speak of must not go before them."""
         os.ftruncate(self._descriptor, 0)
-        self._end = 0
+        self._end = self._checksum = 0
         self.tiles, self.recorded = {}, {}
         for path in self.folder.iterdir():
             if path.is_dir():
@@ -246,9 +284,14 @@ def _open_locked(path: Path, output: Path) -> int:
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            # What is a link leads elsewhere, and a pipe would be waited for: neither is ours.
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+            descriptor = os.open(path, flags, 0o666)
         except FileNotFoundError:
             continue  # another process that finished its image removed the folder in between
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OutputError(f"{path} is no file, where the journal of {output} goes: remove it")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -265,10 +308,21 @@ def _open_locked(path: Path, output: Path) -> int:
         os.close(descriptor)  # removed by the process that had the lock until now
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """Return what a line says; None where it is cut or damaged."""
-    checksum, _, text = line.removesuffix(b"\n").partition(b" ")
-    if not line.endswith(b"\n") or checksum != b"%08x" % crc32(text):
+def _parse(line: bytes, before: int) -> tuple[dict[str, Any], int] | None:
+    """Return what a line says, and the checksum until then; None where it is cut or damaged.
+
+    `before` is the checksum until the line.
+    """
+    said, _, text = line.removesuffix(b"\n").partition(b" ")
+    checksum = crc32(text, before)
+    if not line.endswith(b"\n") or said != b"%08x" % checksum:
         return None
-    record: dict[str, Any] = json.loads(text)
-    return record
+    try:
+        record = parse_json(text)
+    except MalformedError:
+        return None
+    return (record, checksum) if isinstance(record, dict) else None
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < LARGEST

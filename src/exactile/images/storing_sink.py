@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from math import prod
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -131,6 +132,7 @@ class StoringSink(Sink, Generic[Store]):
 
     def _take_over(self, journal: Journal) -> None:
         """Go on with the tiles in the journal whose bytes are what was written."""
+        self._forget_strange_tiles(journal)
         for page, places in journal.tiles.items():
             store = self._stores[page] = self._new_store(page)
             lost = store.take_over(places)
@@ -142,6 +144,26 @@ class StoringSink(Sink, Generic[Store]):
                 journal.lose(page, number)
         keys = self._assembler.keys(self.image.planes)
         self._assembler.keep(key for key in keys if self._is_stored(key))
+
+    def _forget_strange_tiles(self, journal: Journal) -> None:
+        """See that the journal speaks of no tile that the image does not have."""
+        pages, tiles = prod(self.image.dimensions[:3]), prod(self._assembler.grid)
+        strange = [
+            (page, number)
+            for page, places in journal.tiles.items()
+            for number in places
+            if page >= pages or number >= tiles
+        ]
+        if strange:
+            logger.warning(
+                "%s: its journal speaks of %d tiles that the image does not have; they are left",
+                self.path.name,
+                len(strange),
+            )
+        for page, number in strange:
+            journal.lose(page, number)
+        for page in {page for page, _ in strange if page >= pages}:
+            del journal.tiles[page]
 
     def _write(self, plane: Plane, box: Box, pixels: NDArray[Any]) -> None:
         if self._finished:

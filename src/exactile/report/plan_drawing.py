@@ -7,13 +7,13 @@ many zones, every n-th border is drawn, so that lines never lie closer than LEAS
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
-from typing import Any
 
-from exactile.geometry import AXES, PLANES, AxisLocality, Box, Halo, Interval
+from exactile.certified import Axis, Run
+from exactile.geometry import AXES, PLANES, VOLUMES, AxisLocality, Box, Halo, Interval
+from exactile.stored_json import MalformedError
 from exactile.tiling import AxisPlan, Plan, writer_tiles
 
 OVERVIEW = (600.0, 440.0)
@@ -24,6 +24,9 @@ DETAIL = 220.0
 
 LEAST_GAP = 7.0
 """The smallest distance of two borders of zones that are drawn."""
+
+MOST_ZONES = 10**6
+"""No plan has more zones along an axis: not of the smallest zones, of the largest images."""
 
 LARGEST_DENOMINATOR = 4096
 """Of a scale, which a certificate has as a decimal number."""
@@ -77,34 +80,45 @@ class PlanDrawing:
     """Pixels of the window beyond its zone, in the enlarged pass: top, right, bottom, left."""
 
 
-def plan_of(certificate: Mapping[str, Any]) -> Plan:
+def plan_of(facts: Run) -> Plan:
     """Return the plan that a certificate speaks of.
 
     Raises:
-        LookupError, TypeError, ValueError: if it does not say what belongs to a plan.
+        MalformedError: if there can be no such plan.
     """
-    noted, sizes = certificate["plan"], certificate["input"]["dimensions"]
-    axes = []
-    localities = certificate["model"]["locality"]["axes"]
-    for index, locality in enumerate(localities):
-        axis = AxisLocality(
-            alignment=locality["alignment"],
-            # Without a locality there are no tiles, and no halos are computed again.
-            halo=Halo(**(locality["halo"] or {"low": 0, "high": 0})),
-            scale=Fraction(locality["scale"]).limit_denominator(LARGEST_DENOMINATOR),
-            crop=Halo(**locality["crop"]),
-            least=locality["least"],
+    noted, sizes = facts.plan, facts.input.dimensions
+    localities = facts.model.locality.axes
+    sides = (noted.extent, noted.window, noted.zone, noted.output_shape)
+    if len(localities) not in (PLANES, VOLUMES) or {len(side) for side in sides} != {
+        len(localities)
+    }:
+        raise MalformedError("plan: is one of other axes than the locality")
+    names = AXES[-len(localities) :]
+    try:
+        axes = tuple(
+            AxisPlan(extent, window, zone, kept, _locality_of(axis), unit)
+            for extent, window, zone, kept, axis, unit in zip(
+                *sides, localities, writer_tiles(len(localities)), strict=True
+            )
         )
-        extent, window, zone, kept = (
-            int(noted[name][index]) for name in ("extent", "window", "zone", "output_shape")
-        )
-        axes.append(AxisPlan(extent, window, zone, kept, axis))
-    names = AXES[-len(axes) :]
-    units = writer_tiles(len(axes))
-    return Plan(
-        tuple(sizes[name] for name in names),
-        tuple(replace(axis, writer_tile=unit) for axis, unit in zip(axes, units, strict=True)),
-    )
+    except ValueError as error:
+        raise MalformedError(f"model.locality: {error}") from error
+    plan = Plan(tuple(sizes[name] for name in names), axes)
+    for axis in axes:
+        if axis.window > axis.extent or axis.extent * axis.locality.scale > MOST_ZONES * axis.zone:
+            raise MalformedError("plan: has windows larger than the image, or too many zones")
+    return plan
+
+
+def _locality_of(axis: Axis) -> AxisLocality:
+    """Return the locality of an axis. Raises ValueError where there can be none such."""
+    # Without a locality there are no tiles, and no halos are computed again.
+    low, high = (0, 0) if axis.halo is None else (axis.halo.low, axis.halo.high)
+    scale = Fraction(axis.scale).limit_denominator(LARGEST_DENOMINATOR)
+    if not scale:
+        raise ValueError("a scale of 0 leaves nothing")
+    crop = Halo(axis.crop.low, axis.crop.high)
+    return AxisLocality(axis.alignment, Halo(low, high), scale, crop, axis.least)
 
 
 def draw_plan(tiling: Plan) -> PlanDrawing:

@@ -6,7 +6,6 @@ like the others. Nothing is said that no certificate says.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,13 +13,14 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
-from exactile.bit_stability import BitStability
-from exactile.certificate import ProofRecord, certificate_path
-from exactile.engine import Agreement
+from exactile.certificate import certificate_path
+from exactile.certified import Certified, Run, read_certificate
 from exactile.geometry import PLANES, VOLUMES
+from exactile.images.digest import FileDigest
 from exactile.images.tiff_choice import ONLY_SERIES
 from exactile.report.plan_drawing import PlanDrawing, draw_plan, plan_of
 from exactile.report.preview import preview_path
+from exactile.stored_json import MalformedError
 from exactile.tiling import AxisPlan
 
 State = Literal["done", "done before", "failed"]
@@ -120,8 +120,8 @@ class RunFacts:
     """All that a report says."""
 
     images: list[ImageFacts] = field(default_factory=list)
-    certificate: Mapping[str, Any] | None = None
-    """That of the first image: model, settings and versions are those of the run."""
+    certified: Certified | None = None
+    """The certificate of the first image."""
     plans: dict[str, PlanFacts] = field(default_factory=dict)
     other_plans: int = 0
     """Images with plans beyond MOST_PLANS."""
@@ -141,45 +141,49 @@ class RunFacts:
             self.images.append(ImageFacts(outcome, certified=False))
             return
         try:
-            certificate = json.loads(certificate_path(outcome.output).read_bytes())
-            facts = _facts(outcome, certificate)
-            tiling = plan_of(certificate)
-            self._take(certificate, facts)
-        except (OSError, ValueError, TypeError, LookupError, AttributeError):
+            certified = read_certificate(certificate_path(outcome.output))
+            run = certified.run
+            facts = _facts(outcome, certified.result.file, run)
+            tiling = plan_of(run)
+        except (OSError, MalformedError):
             self.images.append(ImageFacts(outcome, certified=False))
             return
+        self._take(certified, run)
         self.images.append(facts)
         key = f"{tiling.shape} {tiling.axes}"
         if key not in self.plans and len(self.plans) < MOST_PLANS:
             self.plans[key] = PlanFacts(
-                draw_plan(tiling), tiling.axes, certificate["plan"], tiling.shape, facts
+                draw_plan(tiling), tiling.axes, certified.content["plan"], tiling.shape, facts
             )
         if key in self.plans:
             self.plans[key].images += 1
         else:
             self.other_plans += 1
 
-    def _take(self, certificate: Mapping[str, Any], facts: ImageFacts) -> None:
-        stability = _stability(certificate)
-        agreement, verification = certificate["agreement"], certificate["verification"]
-        self.classes = tuple(certificate["model"]["classes"])
-        self.claims[certificate["claim"]] += 1
-        exchanged = prod(certificate["plan"].get("parts") or (1,)) > 1
-        self.checks[BY_EXCHANGE if exchanged else stability.sentence()] += 1
-        self.devices[certificate["device"]] += 1
-        if agreement is not None:
-            self.agreements[Agreement(**agreement).sentence()] += 1
-        if verification is not None:
-            self.verified.update({k: verification[k] for k in ("zones", "compared", "different")})
-        if self.certificate is None:
-            self.certificate = certificate
+    def _take(self, certified: Certified, facts: Run) -> None:
+        self.classes = facts.model.classes
+        self.claims[facts.claim] += 1
+        exchanged = prod(facts.plan.parts or (1,)) > 1
+        self.checks[BY_EXCHANGE if exchanged else facts.bit_stability.sentence()] += 1
+        self.devices[facts.device] += 1
+        if facts.agreement is not None:
+            self.agreements[facts.agreement.sentence()] += 1
+        if (found := facts.verification) is not None:
+            self.verified.update(
+                zones=found.zones, compared=found.compared, different=found.different
+            )
+        if self.certified is None:
+            self.certified = certified
+
+    @property
+    def certificate(self) -> Mapping[str, Any] | None:
+        """That of the first image: model, settings and versions are those of the run."""
+        return None if self.certified is None else self.certified.content
 
     @property
     def proof(self) -> str:
         """The proof of locality in words; empty where there is no certificate."""
-        if self.certificate is None:
-            return ""
-        return ProofRecord(**self.certificate["model"]["proof"]).sentence()
+        return "" if self.certified is None else self.certified.run.model.proof.sentence()
 
     @property
     def failed(self) -> list[ImageFacts]:
@@ -216,31 +220,29 @@ def gather(outcomes: Iterable[Outcome]) -> RunFacts:
     return facts
 
 
-def _facts(outcome: Outcome, certificate: Mapping[str, Any]) -> ImageFacts:
-    sizes, plan = certificate["input"]["dimensions"], certificate["plan"]
+def _facts(outcome: Outcome, file: FileDigest, facts: Run) -> ImageFacts:
+    """Return what the report says of an image. Raises MalformedError where an axis is missing."""
+    sizes, plan, stability = facts.input.dimensions, facts.plan, facts.bit_stability
+    if missing := set("TCZYX") - sizes.keys():
+        raise MalformedError(f"input.dimensions: has no {min(missing)}")
     planes = sizes["T"] * sizes["Z"]
-    volumes = len(plan["window"]) == VOLUMES
+    volumes = len(plan.window) == VOLUMES
     sides = " x ".join(f"{sizes[axis]:,}" for axis in ("XYZ" if volumes else "XY"))
-    stability = _stability(certificate)
     exactness = EXACT if stability.equal else ROUNDED
     if not stability.compared:
-        exactness = PARTS if prod(plan.get("parts") or (1,)) > 1 else WHOLE
+        exactness = PARTS if prod(plan.parts or (1,)) > 1 else WHOLE
     return ImageFacts(
         outcome,
         certified=True,
         size=sides.replace("x", "\N{MULTIPLICATION SIGN}"),
         pixels=prod(sizes[axis] for axis in "TZYX"),
         planes=planes,
-        dtype=certificate["input"]["dtype"],
-        windows=plan["windows"] * (sizes["T"] if volumes else planes),
-        computed_ratio=plan["computed_ratio"],
-        seconds=tuple(float(certificate["seconds"].get(stage, 0)) for stage in STAGES),
+        dtype=facts.input.dtype,
+        windows=plan.windows * (sizes["T"] if volumes else planes),
+        computed_ratio=plan.computed_ratio,
+        seconds=tuple(facts.seconds.get(stage, 0.0) for stage in STAGES),
         exactness=exactness,
-        digest=certificate["file"]["sha256"][:12],
-        resumed=plan["zones_resumed"],
-        series=series if (series := certificate["input"].get("series", "")) != ONLY_SERIES else "",
+        digest=file.sha256[:12],
+        resumed=plan.zones_resumed,
+        series="" if facts.input.series == ONLY_SERIES else facts.input.series,
     )
-
-
-def _stability(certificate: Mapping[str, Any]) -> BitStability:
-    return BitStability(**certificate["bit_stability"])
