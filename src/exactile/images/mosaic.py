@@ -80,8 +80,14 @@ def read_mosaic(vector: Path, inp_dir: Path) -> Mosaic:
 
 def _lacking(folder: Path, placements: tuple[Placement, ...]) -> list[Placement]:
     """Return the lines whose file is not in `folder` itself."""
-    return [
-        each
-        for each in placements
-        if Path(each.name).name != each.name or not (folder / each.name).exists()
-    ]
+    return [each for each in placements if not _is_in(folder, each.name)]
+
+
+def _is_in(folder: Path, name: str) -> bool:
+    """Return whether `folder` has an entry `name`; a name that no file can have is not there."""
+    if name == ".." or Path(name).name != name:
+        return False
+    try:
+        return (folder / name).exists()
+    except OSError:
+        return False

@@ -30,13 +30,14 @@ VECTOR_NAMES = "img-global-positions-*.txt"
 MOST_LINE = 4096
 """Characters of a line; what is longer is no stitching vector."""
 
-_NUMBER = r"[-+]?\d+(?:\.0*)?"
-_LINE = re.compile(
-    r"file:\s*(?P<name>\S.*?)\s*;"
-    r"\s*corr:[^;]*;"
-    rf"\s*position:\s*\(\s*(?P<x>{_NUMBER})\s*,\s*(?P<y>{_NUMBER})\s*\)\s*;"
-    rf"\s*grid:\s*\(\s*{_NUMBER}\s*,\s*{_NUMBER}\s*\)\s*;?"
-)
+MOST_FILES = 10**6
+"""Lines of a vector."""
+
+LARGEST = 2**31
+"""No position is further from zero, in pixels: no image format has longer sides."""
+
+_NUMBER = r"[-+]?\d{1,10}(?:\.0*)?"
+_PAIR = re.compile(rf"\(\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,27 +102,50 @@ def read_vector(path: Path) -> tuple[Placement, ...]:
 def _parse(path: Path) -> Iterator[Placement]:
     lines: dict[str, int] = {}
     for number, line in _lines(path):
-        found = _LINE.fullmatch(line)
+        found = _placement(number, line)
         if found is None:
             shown = line if len(line) <= 120 else f"{line[:120]}..."
             raise CollectionError(
                 f"{path}, line {number} is {shown!r}; a stitching vector has lines '{FORM}', "
-                "with whole numbers of pixels: mend or remove the line"
+                f"with whole numbers of pixels, {LARGEST} at most: mend or remove the line"
             )
-        name = found["name"]
-        other = lines.setdefault(name, number)
+        other = lines.setdefault(found.name, number)
         if other != number:
             raise CollectionError(
-                f"{path} places {name} twice, in the lines {other} and {number}: remove one of them"
+                f"{path} places {found.name} twice, in the lines {other} and {number}: remove one "
+                "of them"
             )
-        yield Placement(number, name, _whole(found["y"]), _whole(found["x"]))
+        if len(lines) > MOST_FILES:
+            raise CollectionError(
+                f"{path} places more than {MOST_FILES} files: split it into several vectors"
+            )
+        yield found
+
+
+def _placement(number: int, line: str) -> Placement | None:
+    """Return what a line says; None where it is not of the form.
+
+    It is taken apart from its end: names may have semicolons, and nothing after them has.
+    """
+    parts = [part.strip() for part in line.removesuffix(";").rsplit(";", 3)]
+    labels = ("file:", "corr:", "position:", "grid:")
+    if len(parts) < 4 or not all(map(str.startswith, parts, labels)):
+        return None
+    name, _, *pairs = (
+        part.removeprefix(label).strip() for part, label in zip(parts, labels, strict=True)
+    )
+    position, grid = (_PAIR.fullmatch(pair) for pair in pairs)
+    if len(line) > MOST_LINE or "\0" in name or not name or not position or not grid:
+        return None
+    x, y = map(_whole, position.groups())
+    return Placement(number, name, y, x) if max(abs(x), abs(y)) <= LARGEST else None
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield number and text, without blanks at its ends, of every line that is not blank."""
     number = 0
     with path.open(encoding="utf-8-sig") as file:
-        while text := file.readline(MOST_LINE):
+        while text := file.readline(MOST_LINE + 1):
             number += 1
             if text.strip():
                 yield number, text.strip()

@@ -9,6 +9,7 @@ What an implementer of `Gather` promises:
   are cut does not matter.
 - `decode` returns what `encode` was given, bit for bit, by way of JSON text. It raises ValueError,
   TypeError, KeyError or IndexError for what `encode` cannot have made.
+- `check` raises InconsistentError for what no pixels have: what was decoded may be of any origin.
 - Memory is bounded by a block, and by what is found: a few numbers for each block at most.
 """
 
@@ -27,6 +28,10 @@ from exactile.processing import Pointwise
 Found = TypeVar("Found")
 
 
+class InconsistentError(ValueError):
+    """What is said to have been found is in no pixels, or not in as many as the image has."""
+
+
 class Gather(ABC, Generic[Found]):
     """What is gathered from blocks (C, ...); see the module for what it promises."""
 
@@ -37,6 +42,13 @@ class Gather(ABC, Generic[Found]):
     @abstractmethod
     def merge(self, parts: Sequence[Found]) -> Found:
         """Return what there is in all `parts`, at least one, given in the order of their blocks."""
+
+    @abstractmethod
+    def check(self, found: Found, channels: int, count: int | None) -> None:
+        """See that `found` can be in so many channels of `count` pixels each, None for some.
+
+        Raises InconsistentError.
+        """
 
     @abstractmethod
     def encode(self, found: Found) -> Any:
@@ -57,6 +69,9 @@ class Nothing(Gather[None]):
 
     def merge(self, parts: Sequence[None]) -> None:
         """Do nothing."""
+
+    def check(self, found: None, channels: int, count: int | None) -> None:
+        """Accept nothing, which is in any pixels."""
 
     def encode(self, found: None) -> None:
         """Return None."""
@@ -87,6 +102,12 @@ class Pass(Generic[Found]):
         if self.together:
             pixels = pixels.together()
         return self.gather.gather(pixels.blocks())
+
+
+def require(*, possible: bool) -> None:
+    """Raise InconsistentError unless that is `possible`."""
+    if not possible:
+        raise InconsistentError("no pixels have such sums, extremes or counts")
 
 
 class Reader(Protocol):

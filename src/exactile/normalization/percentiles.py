@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exactile.normalization.blocks import Pixels
-from exactile.normalization.gathering import Gather
+from exactile.normalization.blocks import LARGEST, Pixels
+from exactile.normalization.gathering import Gather, require
 
 DIGIT = 16
 """Bits of the keys that a pass counts."""
@@ -45,9 +45,14 @@ class _Place:
     """Its rank, from 0, among the keys with that prefix."""
 
     def narrowed(self, counts: Counts, width: int) -> _Place:
-        """Return the place with the next `width` bits, from the counts of their digits."""
+        """Return the place with the next `width` bits, from the counts of their digits.
+
+        Raises InconsistentError where those are fewer than the rank.
+        """
         upto = np.cumsum(counts[self.prefix])
         digit = int(np.searchsorted(upto, self.rank, side="right"))
+        # Of counts that were read back, there may be fewer than there are keys.
+        require(possible=digit < len(upto))
         below = int(upto[digit - 1]) if digit else 0
         return _Place(self.prefix << width | digit, self.rank - below)
 
@@ -86,6 +91,11 @@ class ChannelExtremes(Gather[tuple[Range, ...]]):
             lows, highs = zip(*channel, strict=True)
             found.append((_unsigned_zero(float(min(lows))), _unsigned_zero(float(max(highs)))))
         return tuple(found)
+
+    def check(self, found: tuple[Range, ...], channels: int, count: int | None) -> None:
+        """See that each channel has extremes, and pixels that are not too large."""
+        require(possible=len(found) == channels)
+        require(possible=all(-LARGEST <= low <= high <= LARGEST for low, high in found))
 
     def encode(self, found: tuple[Range, ...]) -> Any:
         """Return the least and the largest value of each channel."""
@@ -169,6 +179,14 @@ class ChannelDigits(Gather[list[Counts]]):
                     digits += more[prefix]
         return counts
 
+    def check(self, found: list[Counts], channels: int, count: int | None) -> None:
+        """See that nothing is counted less than never, and no channel has too many pixels."""
+        require(possible=len(found) == channels)
+        for counts in found:
+            require(possible=all((digits >= 0).all() for digits in counts.values()))
+            total = sum(int(digits.sum(dtype=object)) for digits in counts.values())
+            require(possible=count is None or total <= count)
+
     def encode(self, found: list[Counts]) -> Any:
         """Return for each channel and prefix the digits that there are, and how many of each."""
         channels = []
@@ -195,6 +213,8 @@ class ChannelDigits(Gather[list[Counts]]):
         for count, channel in zip(counts, value, strict=True):
             for each in channel:
                 digits = np.array(each["digits"], np.intp)
+                if (digits < 0).any():
+                    raise ValueError("a digit is negative")
                 count[each["prefix"]][digits] = np.array(each["counts"], np.int64)
         return counts
 

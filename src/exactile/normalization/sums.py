@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from exactile.normalization.gathering import Gather
+from exactile.normalization.blocks import LARGEST
+from exactile.normalization.gathering import Gather, require
 
 PIECE = 2**15
 """So many small integers are made wide together: they stay in the core's own memory."""
@@ -117,6 +118,15 @@ class ChannelIntegers(Gather[tuple[IntegerSums, ...]]):
         """Return the sums of the sums."""
         return _added(parts)
 
+    def check(self, found: tuple[IntegerSums, ...], channels: int, count: int | None) -> None:
+        """See that each channel has a variance, and pixels that are not too large."""
+        require(possible=len(found) == channels)
+        largest = int(LARGEST)
+        for sums in found:
+            require(possible=sums.count > 0 and count in (None, sums.count))
+            require(possible=sums.total**2 <= sums.count * sums.squares)
+            require(possible=sums.squares <= sums.count * largest**2)
+
     def encode(self, found: tuple[IntegerSums, ...]) -> Any:
         """Return count, total and sum of squares of each channel."""
         return [astuple(sums) for sums in found]
@@ -146,6 +156,15 @@ class ChannelFloats(Gather[Blocks]):
     def merge(self, parts: Sequence[Blocks]) -> Blocks:
         """Return the blocks of all parts."""
         return tuple(block for part in parts for block in part)
+
+    def check(self, found: Blocks, channels: int, count: int | None) -> None:
+        """See that each channel of each block has a variance, and pixels that are not too large."""
+        require(possible=bool(found) and all(len(block) == channels for block in found))
+        for moments in (each for block in found for each in block):
+            require(possible=moments.count > 0 and abs(moments.mean) <= LARGEST)
+            require(possible=0 <= moments.squares <= moments.count * LARGEST**2)
+        totals = {sum(block[c].count for block in found) for c in range(channels)}
+        require(possible=count is None or totals == {count})
 
     def encode(self, found: Blocks) -> Any:
         """Return count, mean and sum of squared deviations of each channel of each block."""

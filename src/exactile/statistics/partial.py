@@ -17,10 +17,10 @@ from exactile.images import Source, Whole
 from exactile.normalization import fit
 from exactile.normalization.blocks import pixels_of
 from exactile.normalization.fitting import fit_by
-from exactile.normalization.gathering import Found, Pass
+from exactile.normalization.gathering import Found, InconsistentError, Pass
 from exactile.processing import Before
 from exactile.statistics.folder import Part, covers
-from exactile.statistics.record import PlaneRecord, rows_and_columns
+from exactile.statistics.record import PlaneRecord, damaged, rows_and_columns
 from exactile.statistics.recorded import holds_pass, merged
 
 
@@ -55,6 +55,7 @@ def measure_whole(
     complete = covers(parts, rows)
     made = list(record.passes)
     numbers = count()
+    pixels = pixels_of(source, whole, channels)
 
     def read(wanted: Pass[Found]) -> Found:
         number = next(numbers)
@@ -62,9 +63,12 @@ def measure_whole(
             some = pixels_of(source, whole, channels, range(*record.rows))
             made.append(wanted.gather.encode(wanted.over(some)))
         elif complete and holds_pass(parts, number):
-            return merged(parts, number, wanted.gather)
+            return merged(parts, number, wanted, pixels)
         raise _NothingMore
 
     with suppress(_NothingMore):
-        fit_by(steps, pixels_of(source, whole, channels), read)
+        try:
+            fit_by(steps, pixels, read)
+        except InconsistentError as error:
+            raise damaged(*(part.path for part in parts)) from error
     return replace(record, passes=tuple(made))

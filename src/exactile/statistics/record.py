@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -10,7 +9,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from exactile.certificate import StepRecord
 from exactile.errors import OutputError, StatisticsError
@@ -19,6 +18,7 @@ from exactile.images import Source
 from exactile.images.digest import FileDigest
 from exactile.images.grid import cell_count
 from exactile.processing import Before, Measured, Pointwise, Standardize
+from exactile.stored_json import MalformedError, checked, read_json, sealed, unsealed
 
 FORMAT = 1
 """Of the files; another one cannot be read."""
@@ -92,19 +92,17 @@ def read_record(path: Path) -> Record:
         StatisticsError: if it cannot be read, is damaged, or is of another format.
     """
     try:
-        value = json.loads(path.read_bytes())
+        value = read_json(path)
         found = value.get("format") if isinstance(value, dict) else None
         if type(found) is int and found != FORMAT:
             raise StatisticsError(
                 f"{path}: is of format {found}, and this version of exactile reads {FORMAT}; "
                 "measure again with this version"
             )
-        if not isinstance(value, dict) or value.pop("sha256", "") != _digest(value):
-            raise damaged(path)
-        return _RECORD.validate_python(value)
+        return checked(_RECORD, unsealed(value))
     except OSError as error:
         raise StatisticsError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, ValidationError) as error:
+    except MalformedError as error:
         raise damaged(path) from error
 
 
@@ -115,8 +113,7 @@ def write_record(path: Path, record: Record) -> None:
         OutputError: if it cannot be written.
     """
     partial = path.with_name(path.name + ".partial")
-    value = asdict(record)
-    text = json.dumps(value | {"sha256": _digest(value)})
+    text = json.dumps(sealed(asdict(record)))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(text + "\n", encoding="utf-8")
@@ -129,11 +126,6 @@ def write_record(path: Path, record: Record) -> None:
         ) from error
 
 
-def _digest(value: dict[str, Any]) -> str:
-    """Return the digest of what a file holds: a digit that a disk changes is as good as another."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
 def fitted_steps(
     path: Path, record: PlaneRecord, asked: tuple[Before, ...], channels: int
 ) -> tuple[Pointwise, ...]:
@@ -144,7 +136,7 @@ def fitted_steps(
     """
     assert record.steps is not None, "a plane that was read in part has no steps"
     try:
-        fitted = tuple(_POINTWISE[each.step].validate_python(each.numbers) for each in record.steps)
+        fitted = tuple(checked(_POINTWISE[each.step], each.numbers) for each in record.steps)
         pairs = list(zip(asked, fitted, strict=True))
     except (KeyError, ValueError) as error:
         raise damaged(path) from error
@@ -161,12 +153,14 @@ def _fits(found: Pointwise, asked: Before, channels: int) -> bool:
         isinstance(found, Standardize)
         and len(found.mean) == len(found.deviation) == count
         and all(map(isfinite, (*found.mean, *found.deviation)))
+        and all(deviation > 0 for deviation in found.deviation)
     )
 
 
-def damaged(path: Path) -> StatisticsError:
-    """Return the error for a file that does not hold what it should."""
+def damaged(*paths: Path) -> StatisticsError:
+    """Return the error for a file that does not hold what it should, or for one of several."""
+    which = str(paths[0]) if len(paths) == 1 else f"one of {', '.join(map(str, paths))}"
     return StatisticsError(
-        f"{path}: is damaged, or no file of statistics; delete it and measure again with exactile "
+        f"{which}: is damaged, or no file of statistics; delete it and measure again with exactile "
         "statistics"
     )

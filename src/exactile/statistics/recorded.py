@@ -7,9 +7,9 @@ from itertools import count
 
 from exactile.images import Source, Whole
 from exactile.images.digest import FileDigest
-from exactile.normalization.blocks import pixels_of
+from exactile.normalization.blocks import Pixels, pixels_of
 from exactile.normalization.fitting import fit_by
-from exactile.normalization.gathering import Found, Gather, Pass
+from exactile.normalization.gathering import Found, Gather, InconsistentError, Pass
 from exactile.processing import Before, Pointwise
 from exactile.statistics.folder import Part, StatisticsFolder
 from exactile.statistics.record import damaged, facts_of, fitted_steps, rows_and_columns
@@ -63,7 +63,7 @@ class RecordedStatistics:
         def read(wanted: Pass[Found]) -> Found:
             number = next(numbers)
             if holds_pass(parts, number):
-                return merged(parts, number, wanted.gather)
+                return merged(parts, number, wanted, pixels)
             logger.info(
                 "%s: %s is read: the statistics hold %d passes, and the next follows from them",
                 self._source.path.name,
@@ -72,7 +72,10 @@ class RecordedStatistics:
             )
             return wanted.over(pixels)
 
-        return fit_by(self._steps, pixels, read)
+        try:
+            return fit_by(self._steps, pixels, read)
+        except InconsistentError as error:
+            raise damaged(*(part.path for part in parts)) from error
 
 
 def holds_pass(parts: list[Part], number: int) -> bool:
@@ -80,17 +83,26 @@ def holds_pass(parts: list[Part], number: int) -> bool:
     return all(number < len(part.record.passes) for part in parts)
 
 
-def merged(parts: list[Part], number: int, gather: Gather[Found]) -> Found:
+def merged(parts: list[Part], number: int, wanted: Pass[Found], pixels: Pixels) -> Found:
     """Return what the pass of this number found in the whole plane; `parts` in order of rows.
+
+    `pixels` are those of the whole plane, for their number.
 
     Raises:
         StatisticsError: if a part is not what such a pass finds.
+        InconsistentError: if all parts together are not.
     """
-    return gather.merge([_decoded(part, number, gather) for part in parts])
+    together = wanted.together
+    channels = 1 if together else pixels.channels
+    found = wanted.gather.merge([_decoded(part, number, wanted.gather, channels) for part in parts])
+    wanted.gather.check(found, channels, pixels.count * (pixels.channels if together else 1))
+    return found
 
 
-def _decoded(part: Part, number: int, gather: Gather[Found]) -> Found:
+def _decoded(part: Part, number: int, gather: Gather[Found], channels: int) -> Found:
     try:
-        return gather.decode(part.record.passes[number])
+        found = gather.decode(part.record.passes[number])
+        gather.check(found, channels, None)
     except (ValueError, TypeError, LookupError, OverflowError) as error:
         raise damaged(part.path) from error
+    return found
