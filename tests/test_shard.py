@@ -81,3 +81,15 @@ def test_an_environment_that_does_not_name_one_shard_is_refused(
 ) -> None:
     with pytest.raises(SettingsError, match=message):
         shard_from("", environment)
+
+
+def test_the_log_names_the_variables_that_made_a_shard(caplog: pytest.LogCaptureFixture) -> None:
+    shard_from("", TORCHRUN)
+    assert caplog.messages == [
+        "RANK=1 WORLD_SIZE=4 in the environment: this run is shard 1/4; unset them where whole "
+        "images are meant"
+    ]
+    caplog.clear()
+    shard_from("1/4", TORCHRUN)
+    shard_from("", {"WORLD_SIZE": "4"})
+    assert caplog.messages == []

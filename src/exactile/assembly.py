@@ -21,7 +21,8 @@ import torch
 
 from exactile.assembly_record import certificate_of_whole
 from exactile.certificate import written_beside
-from exactile.errors import CollectionError, ExactileError
+from exactile.errors import CollectionError
+from exactile.failures import explain
 from exactile.finished import is_finished
 from exactile.images import Plane, open_sink, open_source
 from exactile.images.chunk_rows import ChunkRows
@@ -76,8 +77,8 @@ def assemble_collection(inp_dir: Path, out_dir: Path) -> Iterator[Assembled]:
         begun, finished, error = time.monotonic(), False, ""
         try:
             finished = not assemble_image(out_dir / name, parts)
-        except ExactileError as raised:
-            error = "; ".join([f"{name}: {raised}", *getattr(raised, "__notes__", ())])
+        except Exception as raised:  # noqa: BLE001 - whatever it is, it is this image's failure
+            error = f"{name}: {explain(raised)}"
         yield Assembled(
             name, len(parts), parts[0].image.nbytes, time.monotonic() - begun, finished, error
         )

@@ -23,6 +23,7 @@ from exactile.commands.reproduce import reproduce
 from exactile.commands.segment import segment
 from exactile.commands.statistics import measure_statistics
 from exactile.errors import ExactileError, SettingsError
+from exactile.failures import explain
 from exactile.report.logs import log_to_stderr
 from exactile.stopping import Stopped, stoppable
 from exactile.temporary import do_without_temporary_files
@@ -54,6 +55,9 @@ def main() -> None:
     except Stopped as stop:
         logger.error("%s", stop.sentence())
         sys.exit(stop.exit_code)
+    except Exception as error:  # noqa: BLE001 - one message, whatever it is
+        logger.error("%s", explain(error))
+        sys.exit(1)
 
 
 def plain_booleans(arguments: list[str]) -> list[str]:

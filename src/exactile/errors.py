@@ -1,7 +1,7 @@
 """The errors that exactile raises for a user to read.
 
 Each message says what was given, which rule it breaks, and what to do. The command line prints the
-message alone; whatever else is raised is a defect and keeps its traceback.
+message alone; whatever else is raised is a defect, of which `exactile.failures` makes one too.
 """
 
 

@@ -22,6 +22,7 @@ import torch
 from exactile.certificate import Certificate
 from exactile.cutting import check_cuttable, cut_back
 from exactile.errors import ExactileError, ImageError
+from exactile.failures import explain
 from exactile.finished import is_finished
 from exactile.identity import identify
 from exactile.images import Source
@@ -102,12 +103,9 @@ def _segment_each(job: Job, works: tuple[Work, ...], watcher: Watcher) -> Iterat
             certificate = segment_image(job, work, watcher, digest)
             if settings.mosaic_output == "files":
                 cut_back(job, path, work.output)
-        except (ExactileError, MemoryError) as error:
-            text = str(error)
-            if isinstance(error, MemoryError):
-                text = f"{path}: memory ran out ({error}); use a smaller --tileSize"
-            text = "; ".join([text, *getattr(error, "__notes__", ())])
-            yield ImageResult(path, work.target, 0, time.monotonic() - begun, None, text, name)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this image's failure
+            seconds = time.monotonic() - begun
+            yield ImageResult(path, work.target, 0, seconds, None, explain(error, path), name)
             continue
         pixels = 0 if certificate is None else _pixels_made(certificate, work.part)
         seconds = time.monotonic() - begun

@@ -10,11 +10,13 @@ is comes from the option `--shard i/n`, or from what started the worker, where t
 - torchrun: RANK and WORLD_SIZE.
 
 The option wins over both. Two starters that disagree are refused, and so is an index without its
-count: every worker would do all the work, or the wrong part of it.
+count: every worker would do all the work, or the wrong part of it. Variables may be left over from
+something else, so the first line of the log says which of them made a shard.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ from exactile.errors import SettingsError
 
 VARIABLES = (("JOB_COMPLETION_INDEX", "JOB_COMPLETION_COUNT"), ("RANK", "WORLD_SIZE"))
 """Index and count by the names that they have in the environment."""
+
+logger = logging.getLogger(__name__)
 
 _TEXT = re.compile(r"(\d{1,9})/(\d{1,9})", re.ASCII)
 
@@ -83,7 +87,7 @@ def parse_shard(text: str) -> Shard:
 def shard_from(option: str, environment: Mapping[str, str]) -> Shard | None:
     """Return the shard that `option` names, else the environment; None for all of the work.
 
-    Blank values count as absent.
+    Blank values count as absent. The log says which variables made a shard.
 
     Raises:
         SettingsError: for what is no shard, an index without its count, and variables that
@@ -99,13 +103,25 @@ def shard_from(option: str, environment: Mapping[str, str]) -> Shard | None:
         if not count:
             raise SettingsError(
                 f"{index_name} is {index}, but {count_name} is not set, so the number of shards "
-                f"is unknown; set {count_name} to it, or give --shard (0/1 for all of the work)"
+                f"is unknown; set {count_name} to it, give --shard (0/1 for all of the work), or "
+                f"unset {index_name}"
             )
         given = f"{index_name}={index} {count_name}={count}"
         found[given] = _parse(f"{index}/{count}", given)
     if len(set(found.values())) > 1:
-        raise SettingsError(f"{' and '.join(found)} name different shards; say which with --shard")
-    return next(iter(found.values()), None)
+        raise SettingsError(
+            f"{' and '.join(found)} name different shards; say which with --shard, or unset those "
+            "that are left over"
+        )
+    if found:
+        shard = next(iter(found.values()))
+        logger.warning(
+            "%s in the environment: this run is shard %s; unset them where whole images are meant",
+            " and ".join(found),
+            shard,
+        )
+        return shard
+    return None
 
 
 def _parse(text: str, given: str) -> Shard:

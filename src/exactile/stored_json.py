@@ -57,7 +57,7 @@ def parse_json(text: bytes) -> Any:
     try:
         value = from_json(text, allow_inf_nan=False)
     except (ValueError, RecursionError) as error:
-        raise MalformedError(f"it is no JSON: {error}") from error
+        raise MalformedError(f"it is not JSON: {error}") from error
     for number in _numbers(value):
         if math.isinf(number) if isinstance(number, float) else _is_huge(number):
             raise MalformedError("a number is too large")

@@ -12,6 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 CARD_NAME = "model.json"
 
 
+Width = Annotated[int, Field(ge=1, le=2**16)]
+"""Channels of a feature map."""
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -21,20 +25,20 @@ class _Network(_Strict):
     """Spatial axes: 2 for planes, 3 for volumes."""
 
     name: str
-    channels: Annotated[int, Field(ge=1)]
+    channels: Width
     """Input channels."""
     classes: Annotated[int, Field(ge=2, le=255)]
     """Output channels."""
 
 
 class _UNet(_Network):
-    base_width: Annotated[int, Field(ge=1)]
+    base_width: Width
     """Channels at the finest level; doubled at every level below."""
     depth: Annotated[int, Field(ge=1, le=8)]
     """Number of poolings; F is 2 to this power."""
-    convolutions: Annotated[int, Field(ge=1)]
+    convolutions: Annotated[int, Field(ge=1, le=64)]
     """Convolutions in each block."""
-    kernel_size: Annotated[int, Field(ge=1)] = 3
+    kernel_size: Annotated[int, Field(ge=1, le=255)] = 3
     """Side of the convolutions, in pixels; odd."""
 
 
@@ -58,9 +62,9 @@ class FCDenseNetArchitecture(_Network):
     name: Literal["fc_densenet"]
     layers: Literal[56, 67, 103]
     """Which of the published networks."""
-    first_width: Annotated[int, Field(ge=1)] = 48
+    first_width: Width = 48
     """Channels of the first convolution."""
-    growth: Annotated[int, Field(ge=1)] | None = None
+    growth: Width | None = None
     """New features of each dense layer; that of the published network unless given."""
 
 
@@ -68,7 +72,7 @@ class SegNetArchitecture(_Network):
     """The arguments of `exactile.models.segnet.SegNet`."""
 
     name: Literal["segnet"]
-    base_width: Annotated[int, Field(ge=1)] = 64
+    base_width: Width = 64
     """Channels at the finest level."""
 
 
@@ -76,7 +80,7 @@ class FCNVGG16Architecture(_Network):
     """The arguments of `exactile.models.fcn_vgg16.FCNVGG16`."""
 
     name: Literal["fcn_vgg16"]
-    base_width: Annotated[int, Field(ge=1)] = 64
+    base_width: Width = 64
     """Channels at the finest level."""
 
 

@@ -22,7 +22,8 @@ from pathlib import Path
 
 import torch
 
-from exactile.errors import ExactileError, ImageError
+from exactile.errors import ImageError
+from exactile.failures import explain
 from exactile.images import open_source
 from exactile.inputs import digest_of
 from exactile.models.loading import load_model
@@ -79,8 +80,8 @@ def measure_collection(settings: SegmentSettings, shard: Shard) -> Iterator[Meas
         error = ""
         try:
             _measure(folder, shard, model, settings.channel, path, units)
-        except (ExactileError, MemoryError) as failure:
-            error = str(failure) or f"{path}: memory ran out"
+        except Exception as failure:  # noqa: BLE001 - whatever it is, it is this image's failure
+            error = explain(failure, path)
         yield Measured(path, error)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
+import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load
@@ -16,6 +16,10 @@ from exactile.models.architectures import build
 from exactile.models.card import CARD_NAME, Card
 from exactile.models.network_file import NetworkFile
 from exactile.processing import NIST_ZSCORE, Softmax
+from exactile.stored_json import MalformedError, read_json
+
+KINDS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+"""Types of weights that are understood."""
 
 
 def load_card(path: Path) -> NetworkFile:
@@ -28,12 +32,14 @@ def load_card(path: Path) -> NetworkFile:
     card = read_card(path)
     weights = path.parent / card.weights.file
     try:
-        content = weights.read_bytes()
+        content = weights.read_bytes() if weights.is_file() or not weights.exists() else None
     except OSError as error:
         raise ModelError(
             f"{path}: names the weights {card.weights.file}, which cannot be read "
             f"({error.strerror}); put the file beside the card"
         ) from error
+    if content is None:
+        raise ModelError(f"{weights}: is no file; put the weights of the card there")
     digest = hashlib.sha256(content).hexdigest()
     if digest != card.weights.sha256:
         raise ModelError(
@@ -42,16 +48,20 @@ def load_card(path: Path) -> NetworkFile:
         )
     try:
         tensors = load(content)
-    except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+    except (SafetensorError, LookupError, RuntimeError, ValueError, TypeError) as error:
         raise ModelError(
             f"{weights}: is not a safetensors file, or a damaged one: {error}; save the weights "
             "again with safetensors"
         ) from error
     try:
+        # Without memory first: the weights say whether the widths that a card asks for are right.
+        with torch.device("meta"):
+            outline = build(card.architecture)
+        _check_weights(outline, tensors, weights)
         network = build(card.architecture)
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"{path}: its architecture cannot be built: {error}") from error
-    _fill(network, tensors, weights)
+    network.load_state_dict(tensors, strict=False)
     return NetworkFile(
         name=card.name,
         version=card.version,
@@ -73,16 +83,15 @@ def read_card(path: Path) -> Card:
         ModelError: if it cannot be read, or is not a card.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        return Card.model_validate(json.loads(text))
+        return Card.model_validate(read_json(path))
     except OSError as error:
         raise ModelError(
             f"{path}: cannot be read ({error.strerror}); --model takes a folder with "
             f"{CARD_NAME} and its weights"
         ) from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except MalformedError as error:
         raise ModelError(
-            f"{path}: is not a model card: it is not JSON; --model takes a folder with "
+            f"{path}: is not a model card: {error}; --model takes a folder with "
             f"{CARD_NAME} and its weights, or that {CARD_NAME}"
         ) from error
     except ValidationError as error:
@@ -95,7 +104,8 @@ def read_card(path: Path) -> Card:
         ) from error
 
 
-def _fill(network: nn.Module, tensors: dict[str, Tensor], weights: Path) -> None:
+def _check_weights(network: nn.Module, tensors: dict[str, Tensor], weights: Path) -> None:
+    """See that `tensors` are those of `network`, and numbers. Raises ModelError."""
     # Batch counters are not in the file: evaluation does not use them.
     expected = {
         name: tensor.shape
@@ -109,10 +119,15 @@ def _fill(network: nn.Module, tensors: dict[str, Tensor], weights: Path) -> None
             f"{weights}: does not fit the architecture on its card: {len(wrong)} tensors are "
             f"missing, too many, or of another shape, among them {wrong[0]}"
         )
+    strange = [name for name, tensor in tensors.items() if tensor.dtype not in KINDS]
+    if strange:
+        raise ModelError(
+            f"{weights}: {len(strange)} tensors are not of floats of 16, 32 or 64 bits, among them "
+            f"{strange[0]} of {tensors[strange[0]].dtype}; save them as float32"
+        )
     bad = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if bad:
         raise ModelError(
             f"{weights}: {len(bad)} tensors hold values that are not finite, among them {bad[0]}; "
             "use weights of an earlier step of the training"
         )
-    network.load_state_dict(tensors, strict=False)
