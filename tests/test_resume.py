@@ -352,6 +352,33 @@ def test_where_nothing_differs_every_form_of_the_option_ends_with_the_same_bytes
     assert len(found) == 1
 
 
+def test_an_image_goes_on_with_another_number_of_threads_where_it_changes_no_bit(
+    tmp_path: Path, small_model: Path, passes: list[int]
+) -> None:
+    """In bfloat16, whose sums have one order."""
+    write_image(tmp_path / "in" / NAME, noise_image(SHAPE))
+    words = arguments(
+        *(tmp_path / "in", tmp_path / "out"),
+        model=small_model,
+        tileSize=200,
+        precision="bfloat16",
+    )
+    assert call(words, NUM_THREADS="1").code == 0
+    whole = (tmp_path / "out" / NAME).read_bytes()
+    shutil.rmtree(tmp_path / "out")
+    zones = passes[0]
+    passes[:] = [0, zones - 2]
+    assert call(words, NUM_THREADS="1").code == 1
+    passes[:] = [0, -1]
+    ended = call(words, NUM_THREADS="2")
+    assert ended.code == 0
+    assert "1 and 2 threads give the same bits in windows of " in ended.log
+    assert "goes on from" in ended.log
+    assert passes[0] < zones
+    assert (tmp_path / "out" / NAME).read_bytes() == whole
+    assert certificate(tmp_path)["identity"]["the number of threads (NUM_THREADS)"] == "1"
+
+
 def test_a_second_process_on_the_same_output_is_refused(
     begun: Path, tmp_path: Path, small_model: Path
 ) -> None:

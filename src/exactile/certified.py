@@ -104,6 +104,7 @@ class PlanFacts:
     zones_run: Count
     zones_resumed: Count
     parts: Sides | None = None
+    strategy: str = "tile"
     why: str = ""
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import torch
 
+from exactile.control_groups import ROOT, cpu_quota
 from exactile.errors import SettingsError
 
 MOST_THREADS = 1024
@@ -44,16 +46,19 @@ def _local_rank() -> int:
     return int(text)
 
 
-def limit_threads(value: str | None) -> None:
+def limit_threads(value: str | None, root: Path = ROOT) -> None:
     """Give PyTorch `value` threads (environment NUM_THREADS); else those this process may use.
 
+    Those are as many as it has cores, and CPUs in the quota of its control groups: of a quota of
+    1.5, one thread takes what two would have to wait for. `root` stands for the file system's.
     The other engines take as many threads as PyTorch has.
 
     Raises:
         SettingsError: if `value` is not a number from 1 to MOST_THREADS.
     """
     if not value:
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        cores, quota = len(os.sched_getaffinity(0)), cpu_quota(root)
+        torch.set_num_threads(cores if quota is None else max(1, min(cores, int(quota))))
         return
     if not value.isdecimal() or not 1 <= int(value) <= MOST_THREADS:
         raise SettingsError(
@@ -69,4 +74,9 @@ def name_device(device: torch.device) -> str:
     """
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
-    return f"cpu ({torch.get_num_threads()} threads)"
+    return f"cpu{in_threads()}"
+
+
+def in_threads() -> str:
+    """Return the number of threads as the end of a device's name."""
+    return f" ({torch.get_num_threads()} threads)"

@@ -10,7 +10,7 @@ from typing import Any
 from exactile.certificate import certificate_path
 from exactile.certified import Certified, read_certificate
 from exactile.images.chunk_rows import ChunkRows
-from exactile.images.journal import differences
+from exactile.images.journal import SameBits, differences, never_the_same
 from exactile.images.zarr_layout import is_zarr_name
 from exactile.shard_files import chunk_rows
 from exactile.stored_json import MalformedError
@@ -18,11 +18,13 @@ from exactile.stored_json import MalformedError
 logger = logging.getLogger(__name__)
 
 
-def is_finished(output: Path, identity: Mapping[str, Any]) -> bool:
+def is_finished(
+    output: Path, identity: Mapping[str, Any], same_bits: SameBits = never_the_same
+) -> bool:
     """Return whether `output` is what a run of this identity wrote; log why it is not.
 
-    Its certificate must be as it was written, name the same facts, and the digest of the very
-    image. Nothing but the two is read.
+    Its certificate must be as it was written, name the same facts, or facts that make the
+    `same_bits`, and the digest of the very image. Nothing but the two is read.
     """
     path = certificate_path(output)
     if not path.is_file():
@@ -32,7 +34,7 @@ def is_finished(output: Path, identity: Mapping[str, Any]) -> bool:
         chunks = _chunks(output, certificate)
         if not (output.exists() if chunks is None else not any(chunks.missing())):
             return False
-        objection = _objection(output, chunks, certificate, identity)
+        objection = _objection(output, chunks, certificate, identity, same_bits)
     except OSError as error:
         objection = f"{error.filename or path} cannot be read ({error.strerror or error})"
     except MalformedError as error:
@@ -52,11 +54,18 @@ def _chunks(output: Path, certificate: Certified) -> ChunkRows | None:
 
 
 def _objection(
-    output: Path, chunks: ChunkRows | None, certificate: Certified, identity: Mapping[str, Any]
+    output: Path,
+    chunks: ChunkRows | None,
+    certificate: Certified,
+    identity: Mapping[str, Any],
+    same_bits: SameBits,
 ) -> str:
     facts = certificate.result
     if found := "; ".join(differences(facts.identity, identity)):
-        return found
+        plan = certificate.run.plan
+        noted = {"engine": certificate.run.engine, "window": plan.window, "strategy": plan.strategy}
+        if not same_bits(facts.identity, noted, plan.windows_before):
+            return found
     file = facts.file
     if not (file.is_of(output) if chunks is None else file == chunks.digest()):
         return "the file is not the one that its certificate speaks of"

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from exactile.certificate import RECORDED_VERSIONS
+from exactile.devices import in_threads
 from exactile.job import Job
 from exactile.normalization import describe
 from exactile.settings import SegmentSettings
@@ -25,6 +26,9 @@ from exactile.sharding import Part
 
 THE_PART = "the part"
 """The fact in which the parts of an image differ, and which a whole image does not have."""
+
+THREADS = "the number of threads (NUM_THREADS)"
+"""The fact that may differ where the bits were seen not to depend on it (`exactile.threads`)."""
 
 OF_THE_IMAGE = ("the image's name", "the image", THE_PART)
 """The facts in which the images of one run may differ."""
@@ -55,9 +59,11 @@ def identify(
         "--tileSize": str(settings.tile_size),
         "--pyramid": str(settings.pyramid).lower(),
         "--channel": "all" if channels is None else ",".join(map(str, channels)),
-        "the engine": job.describe_engines(),
+        "the engine": job.describe_engines().replace(in_threads(), ""),
         "the CPU": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
     }
+    if job.engines[0].device.type == "cpu":
+        facts[THREADS] = str(torch.get_num_threads())
     facts |= facts_of_container(settings, output)
     facts |= {f"the version of {each}": version(each) for each in RECORDED_VERSIONS}
     return facts if part is None else facts | {THE_PART: str(part)}

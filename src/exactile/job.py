@@ -64,6 +64,8 @@ class Job:
     """Where statistics of the images are, measured before; None where each image is measured."""
     checked: dict[tuple[object, ...], BitStability] = field(default_factory=dict)
     """What the check found, by engine, window and extent, so that it runs once for each."""
+    threads_checked: dict[tuple[object, ...], bool] = field(default_factory=dict)
+    """Whether bits are the same with another number of threads, by engine, window and threads."""
     costs: dict[str, PassCost] = field(default_factory=dict)
     """What a pass costs, by the engine's name."""
     estimates: dict[str, PassCost] = field(default_factory=dict)

@@ -38,6 +38,7 @@ from exactile.segmentation import Fit, Segmentation
 from exactile.settings import SegmentSettings
 from exactile.sharding import Part
 from exactile.statistics.recorded import RecordedStatistics
+from exactile.threads import ThreadCheck
 from exactile.workload import Work, whole_images, work_of_shard
 
 logger = logging.getLogger(__name__)
@@ -140,7 +141,8 @@ def segment_image(
         digest = digests(path)
         identity = identify(job, path.name, digest.sha256, work.output.name, part)
         resume = job.settings.resume
-        if resume != "false" and is_finished(output, identity):
+        same_bits = ThreadCheck(job, identity)
+        if resume != "false" and is_finished(output, identity, same_bits):
             remove_leftovers(output)
             if part is None and not preview_path(output).exists():
                 _save(_preview(job, source, channels), output)
@@ -148,7 +150,7 @@ def segment_image(
         chosen = choose_fit(job, source, channels, digest)
         # A part shows too little: whole images have previews.
         preview = None if part is not None else _preview(job, source, channels)
-        with Journal(output, identity, resume) as journal:
+        with Journal(output, identity, resume, same_bits) as journal:
             segmentation = Segmentation(job, source, channels, journal, chosen, part)
             certificate = segmentation.run(output, watcher, digest, work.output.name, preview)
         if preview is not None:

@@ -28,17 +28,16 @@ import logging
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal, Self
-from zlib import crc32
+from typing import Any, BinaryIO, Literal, Self
 
 from exactile.errors import OutputError
+from exactile.images.journal_lines import MOST_LINE, are_counts, make_line, parse_line
 from exactile.images.spool import Place, write_at
 from exactile.images.work_folder import named_errors, remove_empty, work_folder
-from exactile.stored_json import MalformedError, parse_json
 
 Resume = Literal["auto", "true", "false"]
 """What to do with what an earlier run left: auto goes on where the identity is the same and else
@@ -48,13 +47,16 @@ NAME = "journal"
 FORMAT = 2
 """Of the lines; a journal of another format is of another run."""
 
-MOST_LINE = 2**24
-"""Bytes of a line; what is longer is damage. A note has the numbers of a plane or a volume."""
-
-LARGEST = 2**62
-"""No number in a line is larger: a place in a file, or a number of a page or a tile."""
-
 logger = logging.getLogger(__name__)
+
+
+SameBits = Callable[[Mapping[str, Any], Any, Any], bool]
+"""Says whether a run of other facts, of a plan and of windows before it, made the same bits."""
+
+
+def never_the_same(earlier: Mapping[str, Any], plan: Any, before: Any) -> bool:
+    """Return that other facts make other bits."""
+    return False
 
 
 class ResumeError(OutputError):
@@ -64,10 +66,17 @@ class ResumeError(OutputError):
 class Journal:
     """The record of one image that is being written. A context manager, which closes it."""
 
-    def __init__(self, output: Path, identity: Mapping[str, Any], resume: Resume = "auto") -> None:
+    def __init__(
+        self,
+        output: Path,
+        identity: Mapping[str, Any],
+        resume: Resume = "auto",
+        same_bits: SameBits = never_the_same,
+    ) -> None:
         """Open the journal of the image `output`, or begin one.
 
-        `identity` holds facts by their names, of kinds that JSON has.
+        `identity` holds facts by their names, of kinds that JSON has. A run of other facts that
+        makes the `same_bits` is gone on with, as that run.
 
         Raises:
             ResumeError: if another process writes the image; with `resume` true, if the journal is
@@ -86,7 +95,7 @@ class Journal:
         self._checksum = 0  # of all texts until then
         self._appending = Lock()  # tiles are stored by several threads, notes taken by another
         self._closed = False
-        self._resume = resume
+        self._resume, self._same_bits = resume, same_bits
         with named_errors(output):
             self._descriptor = _open_locked(self.folder / NAME, output)
         try:
@@ -124,7 +133,7 @@ class Journal:
             if not header.endswith(b"\n"):
                 # Killed before it had stored anything, unless there are tiles.
                 return "its journal is damaged" if self._has_others() else ""
-            first = _parse(header, 0)
+            first = parse_line(header, 0)
             if first is None or not isinstance(first[0].get("journal"), int):
                 return "its journal is damaged"
             record, checksum = first
@@ -132,16 +141,31 @@ class Journal:
                 return "its journal was written by another version of exactile"
             if not isinstance(record.get("identity"), dict):
                 return "its journal is damaged"
-            if record["identity"] != self.identity:
-                return "; ".join(differences(record["identity"], self.identity))
             self._end, self._checksum = len(header), checksum
-            while line := file.readline(MOST_LINE):
-                found = _parse(line, self._checksum)
-                if found is None or not self._apply(found[0]):
-                    cut = not line.endswith(b"\n") and not file.read(1)
-                    return "" if cut else self._damaged(resume)
-                self._end += len(line)
-                self._checksum = found[1]
+            objection = self._read_lines(file, resume)
+            return self._of_another_run(record["identity"]) or objection
+
+    def _read_lines(self, file: BinaryIO, resume: Resume) -> str:
+        """Take over what follows the first line, and return why that cannot be; empty if it can."""
+        while line := file.readline(MOST_LINE):
+            found = parse_line(line, self._checksum)
+            if found is None or not self._apply(found[0]):
+                cut = not line.endswith(b"\n") and not file.read(1)
+                return "" if cut else self._damaged(resume)
+            self._end += len(line)
+            self._checksum = found[1]
+        return ""
+
+    def _of_another_run(self, earlier: dict[str, Any]) -> str:
+        """Return why lines of the identity `earlier` are of another run; empty if they are not."""
+        found = "; ".join(differences(earlier, self.identity))
+        if not found:
+            return ""
+        before = self.recorded.get("before")
+        windows = before.get("windows") if isinstance(before, dict) else None
+        if not self._same_bits(earlier, self.recorded.get("plan"), windows):
+            return found
+        self.identity = earlier
         return ""
 
     def _damaged(self, resume: Resume) -> str:
@@ -164,13 +188,11 @@ class Journal:
         """Take over what a line says; return whether it is what a line can say."""
         match record:
             case {"tile": [page, number, offset, length, crc]}:
-                if not all(map(_is_count, (page, number, offset, length, crc))) or not length:
+                if not are_counts(page, number, offset, length, crc) or not length:
                     return False
                 self.tiles.setdefault(page, {})[number] = Place(offset, length, crc)
             case {"lost": [page, number]}:
-                if not all(map(_is_count, (page, number))):
-                    return False
-                return self.tiles.get(page, {}).pop(number, None) is not None
+                return are_counts(page, number) and bool(self.tiles.get(page, {}).pop(number, None))
             case {"note": dict(facts)}:
                 self.recorded |= facts
             case _:
@@ -178,10 +200,8 @@ class Journal:
         return True
 
     def _append(self, record: Mapping[str, Any]) -> None:
-        text = json.dumps(record, separators=(",", ":")).encode()
         with self._appending:
-            checksum = crc32(text, self._checksum)
-            line = b"%08x %s\n" % (checksum, text)
+            line, checksum = make_line(record, self._checksum)
             write_at(self._descriptor, line, self._end)
             self._end += len(line)
             self._checksum = checksum
@@ -306,23 +326,3 @@ def _open_locked(path: Path, output: Path) -> int:
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor
         os.close(descriptor)  # removed by the process that had the lock until now
-
-
-def _parse(line: bytes, before: int) -> tuple[dict[str, Any], int] | None:
-    """Return what a line says, and the checksum until then; None where it is cut or damaged.
-
-    `before` is the checksum until the line.
-    """
-    said, _, text = line.removesuffix(b"\n").partition(b" ")
-    checksum = crc32(text, before)
-    if not line.endswith(b"\n") or said != b"%08x" % checksum:
-        return None
-    try:
-        record = parse_json(text)
-    except MalformedError:
-        return None
-    return (record, checksum) if isinstance(record, dict) else None
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < LARGEST

@@ -4,9 +4,7 @@ On the host that is the least of
 
 - what the machine has available (MemAvailable, which counts the page cache it can give back);
 - for the process's control group and every group above it, the limit less what is used. Pages of
-  files that were read once and can be dropped (inactive_file) are not in use. Version 1 and
-  version 2 of the groups are understood, and both at once. In a container only its own part of the
-  path is to be seen, where its own limit stands at the root;
+  files that were read once and can be dropped (inactive_file) are not in use;
 - the process's own limits of address space and of data (ulimit -v and -d).
 
 On a CUDA device it is what the driver has free, and what PyTorch holds without using it.
@@ -18,14 +16,13 @@ import os
 import resource
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 import torch
 
+from exactile.control_groups import ROOT, Group, groups, text_of
 from exactile.memory.size import format_size
-
-ROOT = Path("/")
 
 AUTO_SHARE = 0.8
 """Share of what is left that `--memory auto` takes; others may want some of it later."""
@@ -54,27 +51,18 @@ class Available:
 
 
 @dataclass(frozen=True, slots=True)
-class _Version:
+class _Files:
     """Where one version of the control groups keeps what."""
 
-    mounts: tuple[str, ...]
     limits: tuple[str, ...]
     usage: str
     reclaimable: str
 
 
-_VERSION_1 = _Version(
-    ("sys/fs/cgroup/memory",),
-    ("memory.limit_in_bytes",),
-    "memory.usage_in_bytes",
-    "total_inactive_file",
-)
-_VERSION_2 = _Version(
-    ("sys/fs/cgroup", "sys/fs/cgroup/unified"),
-    ("memory.max", "memory.high"),
-    "memory.current",
-    "inactive_file",
-)
+_FILES = {
+    1: _Files(("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"),
+    2: _Files(("memory.max", "memory.high"), "memory.current", "inactive_file"),
+}
 
 
 def memory_budget(
@@ -105,7 +93,8 @@ def available_on_device(device: torch.device) -> Available:
 
 def available_on_host(root: Path = ROOT) -> Available:
     """Return what may still be taken of the host's memory: the least that any limit leaves."""
-    found = [_machine(root), *_groups(root), *_own_limits(root)]
+    in_groups = (left for group in groups("memory", root) for left in _left_in(group))
+    found = [_machine(root), *in_groups, *_own_limits(root)]
     return min(found, key=lambda available: available.bytes)
 
 
@@ -117,29 +106,15 @@ def _machine(root: Path) -> Available:
     return Available(total, "of the machine's memory, if nothing else uses it")
 
 
-def _groups(root: Path) -> Iterator[Available]:
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            version = _VERSION_2
-        elif "memory" in controllers.split(","):
-            version = _VERSION_1
-        else:
-            continue
-        group = PurePosixPath(path)
-        for mount in version.mounts:
-            for part in (group, *group.parents):
-                yield from _left_in(root / mount / str(part).strip("/"), str(part), version)
-
-
-def _left_in(folder: Path, name: str, version: _Version) -> Iterator[Available]:
+def _left_in(group: Group) -> Iterator[Available]:
     """Yield what is left in one group, if it has a limit."""
-    limits = [number for file in version.limits for number in _number(folder / file)]
-    used = _number(folder / version.usage)
+    files = _FILES[group.version]
+    limits = [number for file in files.limits for number in _number(group.folder / file)]
+    used = _number(group.folder / files.usage)
     if limits and used:
-        reclaimable = _fields(folder / "memory.stat").get(version.reclaimable, 0)
+        reclaimable = _fields(group.folder / "memory.stat").get(files.reclaimable, 0)
         left = min(limits) - max(0, used[0] - reclaimable)
-        where = "the container" if name == "/" else f"control group {name}"
+        where = "the container" if group.name == "/" else f"control group {group.name}"
         yield Available(max(0, left), f"of the {format_size(min(limits))} allowed to {where}")
 
 
@@ -154,19 +129,11 @@ def _own_limits(root: Path) -> Iterator[Available]:
 
 def _fields(path: Path) -> dict[str, int]:
     """Return the numbers of a file of lines such as `name: 12 kB` or `name 12`."""
-    words = (line.split() for line in _text(path).splitlines())
+    words = (line.split() for line in text_of(path).splitlines())
     return {w[0].rstrip(":"): int(w[1]) for w in words if len(w) > 1 and w[1].isdecimal()}
 
 
 def _number(path: Path) -> list[int]:
     """Return the number in a file; nothing where there is none, as in `max`."""
-    text = _text(path).strip()
+    text = text_of(path).strip()
     return [int(text)] if text.isdecimal() else []
-
-
-def _text(path: Path) -> str:
-    """Return a file's text; nothing where the system has no such file."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
