@@ -8,7 +8,8 @@
 #   docker build --build-arg TORCH_INDEX= -t exactile/exactile:$(cat VERSION)-cuda .
 #
 # Versions are those of constraints.txt. EXTRAS are the optional parts of pyproject.toml that go in:
-# OpenVINO, the fastest engine on a CPU; `openvino,onnx` adds models in ONNX.
+# `openvino`, the fastest engine on a CPU, is a dependency where it has wheels; `openvino,onnx` adds
+# models in ONNX.
 FROM python:3.11-slim AS build
 
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu

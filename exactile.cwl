@@ -2,8 +2,9 @@
 #
 # The image's ENTRYPOINT is exactile segment, so there is no baseCommand. outDir is a folder that the
 # results are added to; an empty one is {class: Directory, basename: labels, listing: []}.
-# A GPU is given by examples/gpu.yaml (cwltool --enable-ext --overrides examples/gpu.yaml): as a hint
-# here, cwltool would refuse every machine without one.
+# exactile-cuda.cwl is the same for the image with CUDA. A GPU is given to it by examples/gpu.yaml
+# (cwltool --enable-ext --overrides examples/gpu.yaml): as a hint here, cwltool would refuse every
+# machine without one.
 cwlVersion: v1.2
 class: CommandLineTool
 label: Exact segmentation of large images
@@ -18,6 +19,9 @@ requirements:
         writable: true
   NetworkAccess:
     networkAccess: false
+  EnvVarRequirement:
+    envDef:
+      NUM_THREADS: $(runtime.cores)
 hints:
   ResourceRequirement:
     coresMin: 2

@@ -69,7 +69,9 @@ def choose_engine(
             raise
         doubtful = isinstance(error, DisagreementError)
         level = logging.WARNING if doubtful else logging.INFO
-        logger.log(level, "the network is run by eager PyTorch: %s", error)
+        # Nobody gave the option that the message is about.
+        said = str(error).removeprefix(f"--engine {wanted}: ").removesuffix("; use --engine eager")
+        logger.log(level, "the network is run by eager PyTorch: %s", said)
     return make_engine(network, device, precision)
 
 

@@ -1,4 +1,4 @@
-"""OpenVINO on a CPU: an optional extra, `pip install 'exactile[openvino]'`.
+"""OpenVINO on a CPU: installed with exactile where there are wheels of it, else not there.
 
 The float32 network is converted for each shape of window by itself (`exactile.engines.conversion`);
 the precision is a setting of OpenVINO. Measured (2026.4.1, one core, benchmarks/engines.py): the
@@ -178,8 +178,8 @@ def load_openvino() -> Any:
         import_module("openvino.frontend.pytorch")
     except ImportError as error:
         raise SettingsError(
-            f"--engine openvino: OpenVINO cannot be loaded ({error}); install it with "
-            "pip install 'exactile[openvino]', or use --engine eager"
+            f"--engine openvino: OpenVINO, the faster one on a CPU, cannot be loaded ({error}): "
+            "pip install 'exactile[openvino]' installs it where there are wheels of it"
         ) from error
     finally:
         del sys.modules[TELEMETRY]

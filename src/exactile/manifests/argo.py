@@ -1,12 +1,16 @@
 """argo/exactile.yaml: a WorkflowTemplate of Argo.
 
     statistics --> segment 0/n --+
-              +--> segment 1/n --+--> assemble --> next (any plugin; left out if it has no image)
+              +--> segment 1/n --+--> assemble --> next (any plugin; left out if it is exactile)
               +--> ...         --+
 
+Mosaics are measured as wholes, so with a stitching vector the step of the statistics is left out,
+and the task `mosaic` is in the place of `segment`.
+
 Every option of `exactile segment` is a parameter of the workflow, but those that the workflow gives
-itself. A step that fails or loses its pod is tried again and goes on where it was; exit code 2, a
-wrong option, is not tried again. Limits are in podSpecPatch, because a quantity anywhere else is
+itself. Argo refuses a container without an image before it reads any condition, so every image has
+a default. A step that fails or loses its pod is tried again and goes on where it was; exit code 2,
+a wrong option, is not tried again. Limits are in podSpecPatch, because a quantity anywhere else is
 read before parameters are filled in.
 """
 
@@ -25,7 +29,8 @@ HEADER = f"""\
 
   kubectl apply -f kubernetes/volumes.yaml
   argo template create argo/exactile.yaml
-  argo submit --from workflowtemplate/exactile -p shards=8 -p gpus=1
+  argo submit --from workflowtemplate/exactile -p shards=8
+  argo submit --from workflowtemplate/exactile -p gpus=1 -p image={facts.CUDA_CONTAINER}
 
 Blank options are absent. A path such as the model's is one in the container: what the volume of
 images holds is below {{inputs}}.
@@ -39,7 +44,8 @@ STATISTICS, PARTS, IMAGES, NEXT = (
 GIVEN = {
     "inpDir": INPUTS,
     "outDir": PARTS,
-    "statistics": STATISTICS,
+    "statistics": "{{inputs.parameters.statistics}}",
+    "mosaicOutput": "image",
     "shard": "{{inputs.parameters.shard}}",
 }
 """Options of `exactile segment` that the workflow gives itself."""
@@ -48,7 +54,7 @@ MEASURED = ("filePattern", "model", "normalization", "channel")
 """What `exactile statistics` must be told as `exactile segment` is."""
 
 OWN_PARAMETERS = (
-    ("image", facts.CONTAINER, "The container of exactile"),
+    ("image", facts.CONTAINER, "The container of exactile; for GPUs, the one that ends in -cuda"),
     ("imagesClaim", "exactile-images", "The volume claim with the images; it is only read"),
     ("imagesPath", "", "Folder of the images in their volume; blank for its top"),
     ("resultsClaim", "exactile-results", "The volume claim for all that is written"),
@@ -56,12 +62,17 @@ OWN_PARAMETERS = (
     ("shards", "3", "Into how many shards the work is split"),
     ("gpus", "0", "GPUs of each shard"),
     ("cpus", str(facts.CORES), "Cores of each shard"),
+    (
+        "threads",
+        str(facts.CORES),
+        "Threads of each step, as many as cores: all shards have as many",
+    ),
     ("memoryLimit", "8Gi", "Memory of each shard; --memory auto takes what is left of it"),
     ("retries", "3", "How often a step is tried again"),
     (
         "nextImage",
-        "",
-        "The next step: a container that takes --inpDir and --outDir; blank for none",
+        facts.CONTAINER,
+        "The next step: a container that takes --inpDir and --outDir; exactile's own for none",
     ),
 )
 
@@ -129,28 +140,40 @@ def _workflow(parameter: str) -> str:
 
 
 def _main() -> dict[str, Any]:
-    shard = f"{{{{item}}}}/{_workflow('shards')}"
+    vector, following = _workflow("stitchingVector"), _workflow("nextImage")
     return {
         "name": "main",
         "dag": {
             "tasks": [
-                {"name": "statistics", "template": "statistics"},
+                {"name": "statistics", "template": "statistics", "when": f"'{vector}' == ''"},
+                _shards("segment", f"'{vector}' == ''", STATISTICS)
+                | {"depends": "statistics.Succeeded"},
+                _shards("mosaic", f"'{vector}' != ''", ""),
                 {
-                    "name": "segment",
-                    "template": "segment",
-                    "depends": "statistics.Succeeded",
-                    "withSequence": {"count": _workflow("shards")},
-                    "arguments": {"parameters": [{"name": "shard", "value": shard}]},
+                    "name": "assemble",
+                    "template": "assemble",
+                    "depends": "segment.Succeeded || mosaic.Succeeded",
                 },
-                {"name": "assemble", "template": "assemble", "depends": "segment.Succeeded"},
                 {
                     "name": "next",
                     "template": "next",
                     "depends": "assemble.Succeeded",
-                    "when": f"'{_workflow('nextImage')}' != ''",
+                    "when": f"'{following}' != '{facts.CONTAINER}'",
                 },
             ]
         },
+    }
+
+
+def _shards(name: str, when: str, statistics: str) -> dict[str, Any]:
+    """Return the task that runs all shards, with statistics that were measured before, or none."""
+    given = {"shard": f"{{{{item}}}}/{_workflow('shards')}", "statistics": statistics}
+    return {
+        "name": name,
+        "template": "segment",
+        "when": when,
+        "withSequence": {"count": _workflow("shards")},
+        "arguments": {"parameters": [{"name": k, "value": v} for k, v in given.items()]},
     }
 
 
@@ -164,7 +187,7 @@ def _steps(options: Iterable[Described]) -> list[dict[str, Any]]:
     measured = {name: theirs[name] for name in MEASURED}
     return [
         _step("statistics", {"inpDir": INPUTS, "outDir": STATISTICS} | measured),
-        _step("segment", GIVEN | theirs, limits=limits, inputs=["shard"]),
+        _step("segment", GIVEN | theirs, limits=limits, inputs=["shard", "statistics"]),
         _step("assemble", {"inpDir": PARTS, "outDir": IMAGES}),
     ]
 
@@ -204,7 +227,10 @@ def _pod(own: dict[str, Any], arguments: dict[str, str]) -> dict[str, Any]:
         "container": {
             **own,
             "args": [word for key, value in arguments.items() for word in (f"--{key}", value)],
-            "env": [{"name": "POLUS_LOG", "value": "INFO"}],
+            "env": [
+                {"name": "POLUS_LOG", "value": "INFO"},
+                {"name": "NUM_THREADS", "value": _workflow("threads")},
+            ],
             "securityContext": {
                 "allowPrivilegeEscalation": False,
                 "readOnlyRootFilesystem": True,

@@ -17,13 +17,14 @@ HEADER = f"""\
 
 The image's ENTRYPOINT is exactile segment, so there is no baseCommand. outDir is a folder that the
 results are added to; an empty one is {{class: Directory, basename: labels, listing: []}}.
-A GPU is given by examples/gpu.yaml (cwltool --enable-ext --overrides examples/gpu.yaml): as a hint
-here, cwltool would refuse every machine without one.
+exactile-cuda.cwl is the same for the image with CUDA. A GPU is given to it by examples/gpu.yaml
+(cwltool --enable-ext --overrides examples/gpu.yaml): as a hint here, cwltool would refuse every
+machine without one.
 """
 
 
-def exactile_cwl() -> str:
-    """Return the text of exactile.cwl."""
+def exactile_cwl(*, cuda: bool = False) -> str:
+    """Return the text of exactile.cwl, or of that for the image with `cuda`."""
     options = described_options()
     tool: dict[str, Any] = {
         "cwlVersion": "v1.2",
@@ -31,11 +32,12 @@ def exactile_cwl() -> str:
         "label": facts.TITLE,
         "doc": facts.DESCRIPTION,
         "requirements": {
-            "DockerRequirement": {"dockerPull": facts.CONTAINER},
+            "DockerRequirement": {"dockerPull": facts.CUDA_CONTAINER if cuda else facts.CONTAINER},
             "InitialWorkDirRequirement": {
                 "listing": [{"entry": "$(inputs.outDir)", "writable": True}]
             },
             "NetworkAccess": {"networkAccess": False},
+            "EnvVarRequirement": {"envDef": {"NUM_THREADS": "$(runtime.cores)"}},
         },
         "hints": {
             "ResourceRequirement": {"coresMin": facts.CORES, "ramMin": facts.MEMORY_MIB},

@@ -23,6 +23,8 @@ HOME = "https://example.org/exactile"
 """An address reserved for examples: the project has no public one yet, and ICT requires one."""
 
 CONTAINER = f"{NAME}:{__version__}"
+CUDA_CONTAINER = f"{CONTAINER}-cuda"
+"""The image with PyTorch's build for GPUs; the other one can use none."""
 COMMAND = "exactile"
 ENTRYPOINT = (COMMAND, "segment")
 """The ENTRYPOINT of the container."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from exactile.manifests.argo import argo_template
@@ -14,6 +15,9 @@ FILES: dict[str, Callable[[], str]] = {
     "plugin.json": plugin_json,
     "ict.yaml": ict_yaml,
     "exactile.cwl": exactile_cwl,
+    "plugin-cuda.json": partial(plugin_json, cuda=True),
+    "ict-cuda.yaml": partial(ict_yaml, cuda=True),
+    "exactile-cuda.cwl": partial(exactile_cwl, cuda=True),
     "argo/exactile.yaml": argo_template,
 }
 

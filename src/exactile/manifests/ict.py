@@ -1,4 +1,4 @@
-"""ict.yaml: the description of an Image Computing Tool (ICT).
+"""ict.yaml and ict-cuda.yaml: the descriptions of an Image Computing Tool (ICT).
 
 Its kinds are string, number, array, boolean and path; `format` says what the value is, in WIPP's
 words. Defaults are given in `ui` only: the type that the schema has for a defaultValue, "any", is
@@ -18,18 +18,18 @@ from exactile.manifests.wipp import COLLECTIONS
 SPECIFICATION = "0.1.0"
 
 
-def ict_yaml() -> str:
-    """Return the text of ict.yaml."""
+def ict_yaml(*, cuda: bool = False) -> str:
+    """Return the text of ict.yaml, or of that for the image with `cuda`."""
     options = described_options()
     inputs = [option for option in options if option.role != "results"]
     outputs = [option for option in options if option.role == "results"]
     description = {
         "specVersion": SPECIFICATION,
-        "name": facts.NAME,
+        "name": facts.NAME + "-cuda" * cuda,
         "version": __version__,
-        "container": facts.CONTAINER,
+        "container": facts.CUDA_CONTAINER if cuda else facts.CONTAINER,
         "entrypoint": " ".join(facts.ENTRYPOINT),
-        "title": facts.TITLE,
+        "title": facts.TITLE + " (GPU)" * cuda,
         "description": facts.DESCRIPTION,
         "author": [facts.AUTHOR_OF_TWO_WORDS],
         "contact": facts.HOME,
@@ -41,7 +41,7 @@ def ict_yaml() -> str:
         "hardware": {
             "cpu": {"min": str(facts.CORES)},
             "memory": {"min": f"{facts.MEMORY_MIB}Mi"},
-            "gpu": {"enabled": True, "required": False, "type": "cuda"},
+            "gpu": {"enabled": cuda, "required": False} | ({"type": "cuda"} if cuda else {}),
         },
     }
     return to_yaml(description, facts.GENERATED)

@@ -1,4 +1,4 @@
-"""plugin.json: the manifest of WIPP, as polus-tools extends it.
+"""plugin.json and plugin-cuda.json: the manifests of WIPP, as polus-tools extends them.
 
 The extension is needed for one thing: `genericData`, the only kind of input that a model's folder
 or any other folder can be. Every input has a `ui` entry, without which WIPP's form breaks, and only
@@ -25,21 +25,21 @@ COLLECTIONS: dict[Role, str] = {
 """WIPP's kind of what a path leads to."""
 
 
-def plugin_json() -> str:
-    """Return the text of plugin.json."""
+def plugin_json(*, cuda: bool = False) -> str:
+    """Return the text of plugin.json, or of that for the image with `cuda`."""
     options = described_options()
     inputs = [option for option in options if option.role != "results"]
     outputs = [option for option in options if option.role == "results"]
     return to_json(
         {
-            "name": facts.NAME,
+            "name": facts.NAME + "-cuda" * cuda,
             "version": __version__,
-            "title": facts.TITLE,
+            "title": facts.TITLE + " (GPU)" * cuda,
             "description": facts.DESCRIPTION,
             "author": facts.AUTHOR,
             "institution": facts.AUTHOR,
             "citation": facts.CITATION,
-            "containerId": facts.CONTAINER,
+            "containerId": facts.CUDA_CONTAINER if cuda else facts.CONTAINER,
             "inputs": [_input(option) for option in inputs],
             "outputs": [
                 {
@@ -55,7 +55,7 @@ def plugin_json() -> str:
                 "coresMin": facts.CORES,
                 "cpuAVX": True,
                 "cpuAVX2": True,
-                "gpu": True,
+                "gpu": cuda,
             },
         }
     )
