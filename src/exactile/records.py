@@ -20,9 +20,10 @@ from exactile.certificate import (
     claim,
 )
 from exactile.finishing import label_dtype
-from exactile.geometry import AXES
+from exactile.geometry import AXES, AxisLocality
 from exactile.images import OutputImage, PhysicalSize, Source
 from exactile.images.digest import FileDigest
+from exactile.images.metadata import Length
 from exactile.images.zarr_layout import DEFAULT_VERSION
 from exactile.job import Job
 from exactile.models.model import Model
@@ -87,7 +88,7 @@ def describe_output(
         names = classes
     elif names:
         names = ("+".join(names[channel] for channel in channels),)
-    *z, y, x = (axis.scale for axis in model.locality.axes)
+    *z, y, x = model.locality.axes
     *stack, height, width = shape
     return OutputImage(
         shape=(height, width),
@@ -98,9 +99,12 @@ def describe_output(
         metadata=replace(
             metadata,
             channels=names,
-            z=_scaled(metadata.z, z[0]) if z else metadata.z,
-            y=_scaled(metadata.y, y),
-            x=_scaled(metadata.x, x),
+            z=_scaled(metadata.z, z[0].scale) if z else metadata.z,
+            y=_scaled(metadata.y, y.scale),
+            x=_scaled(metadata.x, x.scale),
+            origin_z=_cropped(metadata.origin_z, metadata.z, z[0]) if z else metadata.origin_z,
+            origin_y=_cropped(metadata.origin_y, metadata.y, y),
+            origin_x=_cropped(metadata.origin_x, metadata.x, x),
         ),
         labels=label_names(model) if labels else (),
         pyramid=settings.pyramid,
@@ -117,6 +121,18 @@ def label_names(model: Model) -> tuple[str, ...]:
 def _scaled(size: PhysicalSize | None, scale: Fraction) -> PhysicalSize | None:
     """Return the size of a pixel of the output, which has `scale` of them for each of the input."""
     return size if size is None else replace(size, value=float(size.value / scale))
+
+
+def _cropped(origin: Length | None, size: PhysicalSize | None, axis: AxisLocality) -> Length | None:
+    """Return where the output's first pixel lies, which is not the image's where some are cropped.
+
+    None where the image does not say where it lies, or how large the pixels are that are cropped.
+    """
+    if origin is None or not axis.crop.low:
+        return origin
+    if size is None or size.unit != origin.unit:
+        return None
+    return replace(origin, value=origin.value + axis.crop.low * size.value)
 
 
 def certify(

@@ -241,7 +241,7 @@ def test_several_images_of_bioformats2raw_are_refused(tmp_path):
 
 
 def other_version(attributes: dict) -> None:
-    attributes["multiscales"][0]["version"] = "0.3"
+    attributes["multiscales"][0]["version"] = "0.7"
 
 
 def no_axes(attributes: dict) -> None:
@@ -313,7 +313,7 @@ def test_a_chunk_that_is_not_there_is_the_fill_value_and_is_logged_once(tmp_path
     expected[16:32, 32:48] = expected[48:, 48:] = 7
     np.testing.assert_array_equal(read(path), expected)
     (message,) = caplog.messages
-    assert "chunk c/1/2 is not there, and counts as 7" in message
+    assert "2 of 16 chunks, such as c/1/2, are not there, and count as 7" in message
 
 
 def test_an_array_without_any_chunk_is_refused(tmp_path):

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from xml.etree.ElementTree import ParseError
 
 import numpy as np
+
+from exactile.images.text import fit_for_xml
 
 if TYPE_CHECKING:
     # ome-types takes half a second to import: too long for `--help`.
     from ome_types import OME
-    from ome_types.model import Pixels
+    from ome_types.model import Pixels, Plane
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +38,19 @@ PIXEL_TYPES = {
 }
 """The pixel types that are read and written, by numpy's name, as OME-XML calls them."""
 
-_CENTIMETRES = {"nm": 1e-7, "µm": 1e-4, "mm": 1e-1, "cm": 1.0, "dm": 10.0, "m": 100.0}
+_CENTIMETRES = {
+    "pm": 1e-10,
+    "Å": 1e-8,
+    "nm": 1e-7,
+    "µm": 1e-4,
+    "mm": 1e-1,
+    "cm": 1.0,
+    "dm": 10.0,
+    "m": 100.0,
+    "km": 1e5,
+    "in": 2.54,
+    "ft": 30.48,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +60,7 @@ class PhysicalSize:
     value: float
     """Length in `unit`; above zero."""
     unit: str = "µm"
-    """The symbol that OME-XML uses, such as µm, nm or pixel."""
+    """The symbol that OME-XML uses, such as µm, nm or pixel; of a step in time, s or ms."""
 
     @property
     def centimetres(self) -> float | None:
@@ -55,8 +70,28 @@ class PhysicalSize:
 
 
 @dataclass(frozen=True, slots=True)
+class Length:
+    """A place along one axis."""
+
+    value: float
+    """Length in `unit`; may be below zero."""
+    unit: str = "µm"
+    """The symbol that OME-XML uses."""
+
+    def value_in(self, unit: str) -> float | None:
+        """Return the length in another unit, or None where that cannot be said."""
+        if unit == self.unit:
+            return self.value
+        here, there = _CENTIMETRES.get(self.unit), _CENTIMETRES.get(unit)
+        return None if here is None or there is None else self.value * here / there
+
+
+@dataclass(frozen=True, slots=True)
 class ImageMetadata:
-    """Physical size, channel names and name of an image; every part may be absent."""
+    """Physical size, place, channel names and name of an image; every part may be absent.
+
+    Names hold what every kind of file can hold; see `fit_for_xml`.
+    """
 
     x: PhysicalSize | None = None
     """Width of a pixel."""
@@ -68,6 +103,19 @@ class ImageMetadata:
     """One name for each channel, '' where a channel has none; empty where none has."""
     name: str = ""
     """The name of the image inside the file; not the file's name."""
+    t: PhysicalSize | None = None
+    """Time between time points."""
+    origin_x: Length | None = None
+    """Where the first pixel lies."""
+    origin_y: Length | None = None
+    """Where the first pixel lies."""
+    origin_z: Length | None = None
+    """Where the first plane lies."""
+
+    def __post_init__(self) -> None:
+        # The only way to set what a frozen dataclass was given.
+        object.__setattr__(self, "name", fit_for_xml(self.name))
+        object.__setattr__(self, "channels", tuple(map(fit_for_xml, self.channels)))
 
     @classmethod
     def from_ome(cls, ome: OME, number: int = 0) -> ImageMetadata:
@@ -85,6 +133,8 @@ class ImageMetadata:
             z=_physical_size(pixels, "z"),
             channels=names if any(names) else (),
             name=image.name or "",
+            t=_time_increment(pixels),
+            **{f"origin_{axis}": _origin(pixels.planes, axis) for axis in "xyz"},
         )
 
 
@@ -100,7 +150,7 @@ def parse_ome(xml: str | bytes | None, path: Path) -> OME | None:
 
     try:
         ome = ome_types.from_xml(xml, validate=False)
-    except (ParseError, ValueError, TypeError, KeyError, SyntaxError) as error:
+    except Exception as error:  # noqa: BLE001 - what parsers raise for what others wrote is no list
         logger.warning("%s: its OME-XML cannot be read and is ignored: %s", path, error)
         return None
     if not ome.images:
@@ -146,9 +196,35 @@ def build_ome_xml(
         if size is not None:
             pixels[f"physical_size_{axis}"] = size.value
             pixels[f"physical_size_{axis}_unit"] = size.unit
+    if metadata.t is not None:
+        pixels["time_increment"] = metadata.t.value
+        pixels["time_increment_unit"] = metadata.t.unit
+    pixels["planes"] = _planes(metadata, shape)
     image = model.Image(id="Image:0", name=metadata.name or None, pixels=model.Pixels(**pixels))
     body = OME(creator="exactile", images=[image]).to_xml()
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{body}'
+
+
+def _planes(metadata: ImageMetadata, shape: tuple[int, int, int, int, int]) -> list[dict[str, Any]]:
+    """Return what OME-XML says of each plane: where it lies, if that is known at all."""
+    place: dict[str, Any] = {}
+    for axis in "xy":
+        origin: Length | None = getattr(metadata, f"origin_{axis}")
+        if origin is not None:
+            place |= {f"position_{axis}": origin.value, f"position_{axis}_unit": origin.unit}
+    if not place and metadata.origin_z is None:
+        return []
+    return [
+        place | _height(metadata.origin_z, metadata.z, z) | {"the_t": t, "the_c": c, "the_z": z}
+        for t, c, z in product(*map(range, shape[:3]))
+    ]
+
+
+def _height(origin: Length | None, step: PhysicalSize | None, z: int) -> dict[str, Any]:
+    if origin is None or (z and (step is None or step.unit != origin.unit)):
+        return {}
+    value = origin.value + (0 if step is None else z * step.value)
+    return {"position_z": value, "position_z_unit": origin.unit}
 
 
 def _physical_size(pixels: Pixels, axis: str) -> PhysicalSize | None:
@@ -156,3 +232,23 @@ def _physical_size(pixels: Pixels, axis: str) -> PhysicalSize | None:
     if value is None or not 0 < value < math.inf:
         return None
     return PhysicalSize(float(value), getattr(pixels, f"physical_size_{axis}_unit").value)
+
+
+def _time_increment(pixels: Pixels) -> PhysicalSize | None:
+    value = pixels.time_increment
+    if value is None or not 0 < value < math.inf:
+        return None
+    return PhysicalSize(float(value), pixels.time_increment_unit.value)
+
+
+def _origin(planes: Sequence[Plane], axis: str) -> Length | None:
+    """Return where the first plane lies, as all planes say that should say the same."""
+    said = {
+        (getattr(plane, f"position_{axis}"), getattr(plane, f"position_{axis}_unit").value)
+        for plane in planes
+        if axis != "z" or plane.the_z == 0
+    }
+    if len(said) != 1:
+        return None
+    ((value, unit),) = said
+    return None if value is None or not math.isfinite(value) else Length(float(value), unit)

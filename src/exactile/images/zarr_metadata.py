@@ -1,36 +1,26 @@
-"""What an OME-Zarr folder says about its image, in the words of OME-NGFF 0.4 and 0.5.
+"""What is written about an OME-Zarr image, in the words of OME-NGFF 0.4 and 0.5.
 
 Both versions say the same in other places: 0.4 in the attributes of a Zarr 2 group, 0.5 under `ome`
-in those of a Zarr 3 group. Axes, datasets and scales go through the models of ome-zarr-models, in
-both directions: what does not fit them is refused, and nothing that does not fit is written. What
-bfio writes, 0.1 without scales, is completed before. Names of channels are taken where they are, as
-OMERO left them, and anything else is passed by.
+in those of a Zarr 3 group. It goes through the models of ome-zarr-models: nothing that does not fit
+them is written.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ome_types.model import UnitsLength
-from ome_zarr_models.common.coordinate_transformations import VectorScale
 from ome_zarr_models.v04.image_label_types import Label as Label04
 from ome_zarr_models.v04.multiscales import Multiscale as Multiscale04
 from ome_zarr_models.v05.image_label_types import Label as Label05
 from ome_zarr_models.v05.multiscales import Multiscale as Multiscale05
-from pydantic import ValidationError
 
-from exactile.images.metadata import ImageMetadata, PhysicalSize
+from exactile.images.metadata import ImageMetadata, Length, PhysicalSize
 from exactile.images.sink import OutputImage
+from exactile.images.text import fit_for_xml
+from exactile.images.units import ngff_unit
+from exactile.images.zarr_axes import AXES, TYPES
 from exactile.images.zarr_layout import NgffVersion
-
-AXES = ("t", "c", "z", "y", "x")
-"""Those of what is written, in order."""
-
-_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 
 _COLOURS = (
     (230, 159, 0),
@@ -43,147 +33,6 @@ _COLOURS = (
 )
 """Of Okabe and Ito, which people who see fewer colours tell apart."""
 
-_WITHOUT_LENGTH = {UnitsLength.PIXEL, UnitsLength.REFERENCEFRAME}
-
-
-class NgffError(ValueError):
-    """What a folder says is not an image of OME-NGFF; the text says why, without the folder."""
-
-
-@dataclass(frozen=True, slots=True)
-class AxisOrder:
-    """Which axis of an array is which."""
-
-    y: int
-    x: int
-    t: int | None = None
-    c: int | None = None
-    z: int | None = None
-    other: int | None = None
-    """An axis of another type, which is of no use here."""
-
-    @property
-    def count(self) -> int:
-        """Number of axes."""
-        return sum(
-            axis is not None for axis in (self.t, self.c, self.z, self.y, self.x, self.other)
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class NgffImage:
-    """What is needed of an image's attributes."""
-
-    array: str
-    """Path of the array of full resolution, from the group."""
-    axes: AxisOrder
-    metadata: ImageMetadata
-
-
-def parse_attributes(attributes: Mapping[str, Any], version: NgffVersion) -> NgffImage:
-    """Return what the attributes of an image's group say: those under `ome` for 0.5.
-
-    Raises NgffError where they are not those of an image.
-    """
-    entries = attributes.get("multiscales")
-    if not isinstance(entries, Sequence) or not entries:
-        raise NgffError("has no `multiscales`, which lists the arrays of an image")
-    model = Multiscale04 if version == "0.4" else Multiscale05
-    try:
-        multiscale: Multiscale04 | Multiscale05 = model.model_validate(_completed(entries[0]))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, ("multiscales", 0, *first["loc"])))
-        raise NgffError(f"says at {place}: {first['msg']}") from error
-    axes = _axis_order(multiscale)
-    scale = _scale(multiscale)
-    sizes = {
-        name: _physical_size(scale, position, multiscale)
-        for name, position in (("x", axes.x), ("y", axes.y), ("z", axes.z))
-    }
-    name = multiscale.name if isinstance(multiscale.name, str) else ""
-    metadata = ImageMetadata(**sizes, channels=_channel_names(attributes), name=name)
-    return NgffImage(multiscale.datasets[0].path, axes, metadata)
-
-
-def _completed(entry: Any) -> Any:
-    """Return an entry with what bfio leaves out: scales, and axes, of which 0.1 and 0.2 have all.
-
-    What has not even the form of an entry is left to the models.
-    """
-    if not isinstance(entry, Mapping):
-        return entry
-    if entry.get("version") in ("0.1", "0.2"):
-        entry = {**entry, "version": "0.4", "axes": [_axis(name, None) for name in AXES]}
-    axes, datasets = entry.get("axes"), entry.get("datasets")
-    if not isinstance(axes, Sequence) or not isinstance(datasets, Sequence):
-        return entry
-    scale = {"coordinateTransformations": [{"type": "scale", "scale": [1.0] * len(axes)}]}
-    return {
-        **entry,
-        "datasets": [{**scale, **d} if isinstance(d, Mapping) else d for d in datasets],
-    }
-
-
-def _axis_order(multiscale: Multiscale04 | Multiscale05) -> AxisOrder:
-    """Return the order of the axes; the models have seen that two or three are of space."""
-    of_type: dict[str, list[int]] = {}
-    names: dict[str, int] = {}
-    axes: Sequence[Any] = multiscale.axes
-    for position, axis in enumerate(axes):
-        kind = axis.type if axis.type in ("time", "channel", "space") else "other"
-        of_type.setdefault(kind, []).append(position)
-        names[str(axis.name).lower()] = position
-    space = of_type["space"]
-    named = {name: position for name, position in names.items() if position in space}
-    if named.keys() not in ({"y", "x"}, {"z", "y", "x"}):
-        named = dict(zip(("z", "y", "x")[-len(space) :], space, strict=True))
-    first = {kind: positions[0] for kind, positions in of_type.items()}
-    return AxisOrder(
-        named["y"],
-        named["x"],
-        first.get("time"),
-        first.get("channel"),
-        named.get("z"),
-        first.get("other"),
-    )
-
-
-def _scale(multiscale: Multiscale04 | Multiscale05) -> tuple[float, ...] | None:
-    """Return the scale of each axis at full resolution; None where it is not among the numbers."""
-    steps = [
-        *multiscale.datasets[0].coordinateTransformations,
-        *(multiscale.coordinateTransformations or ()),
-    ]
-    scale = [1.0] * len(multiscale.axes)
-    for step in steps:
-        if isinstance(step, VectorScale):
-            scale = [a * b for a, b in zip(scale, step.scale, strict=True)]
-        elif step.type == "scale":
-            return None
-    return tuple(scale)
-
-
-def _physical_size(
-    scale: tuple[float, ...] | None, position: int | None, multiscale: Multiscale04 | Multiscale05
-) -> PhysicalSize | None:
-    """Return the size of a pixel along an axis; a scale of 1 without a unit says nothing."""
-    if scale is None or position is None or not 0 < scale[position] < math.inf:
-        return None
-    unit = multiscale.axes[position].unit
-    if not isinstance(unit, str) or unit.upper() not in UnitsLength.__members__:
-        return None if scale[position] == 1 else PhysicalSize(scale[position], "pixel")
-    return PhysicalSize(scale[position], UnitsLength[unit.upper()].value)
-
-
-def _channel_names(attributes: Mapping[str, Any]) -> tuple[str, ...]:
-    omero = attributes.get("omero")
-    channels = omero.get("channels") if isinstance(omero, Mapping) else None
-    if not isinstance(channels, Sequence) or not all(isinstance(c, Mapping) for c in channels):
-        return ()
-    names = tuple(str(channel.get("label") or "") for channel in channels)
-    return names if any(names) else ()
-
 
 def build_attributes(image: OutputImage, levels: int, version: NgffVersion) -> dict[str, Any]:
     """Return the attributes of an image's group whose arrays are called 0, 1, ... `levels` - 1.
@@ -191,23 +40,11 @@ def build_attributes(image: OutputImage, levels: int, version: NgffVersion) -> d
     Each level has half the size of the one before, and pixels of twice its size.
     """
     metadata = image.metadata
-    sizes = {"x": metadata.x, "y": metadata.y, "z": metadata.z}
-    scales = [
-        [
-            (1.0 if sizes.get(axis) is None else sizes[axis].value)  # type: ignore[union-attr]
-            * (2.0**level if axis in "yx" else 1.0)
-            for axis in AXES
-        ]
-        for level in range(levels)
-    ]
     entry = {
-        "axes": [_axis(name, sizes.get(name)) for name in AXES],
+        "axes": [_axis(name, getattr(metadata, name, None)) for name in AXES],
         "datasets": [
-            {
-                "path": str(level),
-                "coordinateTransformations": [{"type": "scale", "scale": scale}],
-            }
-            for level, scale in enumerate(scales)
+            {"path": str(level), "coordinateTransformations": _transformations(metadata, level)}
+            for level in range(levels)
         ],
         "name": metadata.name or None,
         "type": "mode" if image.labels else "mean",
@@ -233,10 +70,30 @@ def _plain(model: Any) -> dict[str, Any]:
 
 
 def _axis(name: str, size: PhysicalSize | None) -> dict[str, str]:
-    axis = {"name": name, "type": _TYPES[name]}
-    unit = None if size is None else UnitsLength(size.unit)
-    # Words of OME-NGFF, which are the names in OME-XML's list of symbols, in small letters.
-    return axis if unit is None or unit in _WITHOUT_LENGTH else axis | {"unit": unit.name.lower()}
+    axis = {"name": name, "type": TYPES[name]}
+    unit = None if size is None else ngff_unit(size.unit)
+    return axis if unit is None else axis | {"unit": unit}
+
+
+def _transformations(metadata: ImageMetadata, level: int) -> list[dict[str, Any]]:
+    """Return size and place of the pixels of a level; the place only where it is known."""
+    sizes: dict[str, PhysicalSize | None] = {axis: getattr(metadata, axis) for axis in "tzyx"}
+    scale = [
+        (1.0 if size is None else size.value) * (2.0**level if axis in "yx" else 1.0)
+        for axis, size in ((axis, sizes.get(axis)) for axis in AXES)
+    ]
+    steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
+    places = [_place(getattr(metadata, f"origin_{a}", None), sizes.get(a)) for a in AXES]
+    if any(place is not None for place in places):
+        steps.append({"type": "translation", "translation": [place or 0.0 for place in places]})
+    return steps
+
+
+def _place(origin: Length | None, size: PhysicalSize | None) -> float | None:
+    """Return the place of the first pixel in the unit of the axis, which is that of its pixels."""
+    if origin is None:
+        return None
+    return origin.value_in("pixel" if size is None else size.unit)
 
 
 def _omero(image: OutputImage) -> dict[str, Any]:
@@ -266,6 +123,7 @@ def _image_label(image: OutputImage, version: NgffVersion) -> dict[str, Any]:
             for value in range(len(image.labels))
         ],
         "properties": [
-            {"label-value": value, "class": name} for value, name in enumerate(image.labels)
+            {"label-value": value, "class": fit_for_xml(name)}
+            for value, name in enumerate(image.labels)
         ],
     }

@@ -35,8 +35,9 @@ from exactile.images.levels import level_shapes
 from exactile.images.sink import OutputImage
 from exactile.images.source import Plane
 from exactile.images.storing_sink import TILE_SIDE, StoringSink
+from exactile.images.zarr_axes import AXES
 from exactile.images.zarr_layout import chunk_form, plane_folder
-from exactile.images.zarr_metadata import AXES, build_attributes
+from exactile.images.zarr_metadata import build_attributes
 from exactile.images.zarr_open import is_zarr
 
 _STEP = (TILE_SIDE, TILE_SIDE)

@@ -4,9 +4,12 @@ What is decided here:
 
 - A chunk whose file is not there is the fill value, as the format has it: writers leave out chunks
   that are all background, so that a missing file alone is no damage. It may be one that was lost in
-  copying, though, which nothing in the format tells apart: the first one is logged. An array that
-  has not a single chunk, or no fill value, was never written, or not copied: it is refused.
-- A chunk that is there and is empty, or shorter than it says, is damage.
+  copying, though, which nothing in the format tells apart: how many there are is logged. An array
+  that has not a single chunk, or no fill value, was never written, or not copied: it is refused.
+- Files that are named in another way than the metadata say, or that lie outside the array, show
+  that the metadata are not those of the pixels: they are refused (`zarr_keys`). Only of Zarr 2 that
+  says nothing of the separator, as it was before it could, chunks are read where they lie.
+- A chunk that is there and is empty, shorter or longer than it can be, or no file, is damage.
 - Plates and wells hold many images, and groups of labels may; they are refused by name. A label
   image is an image.
 - Chunks may span planes and channels. The blocks decoded last are kept, one for each thread, so
@@ -17,12 +20,11 @@ What is decided here:
 from __future__ import annotations
 
 import logging
-import lzma
-import zlib
+import stat
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import product
 from pathlib import Path
 from threading import Lock
@@ -36,13 +38,11 @@ from exactile.errors import ImageError
 from exactile.geometry import Interval, floor_to
 from exactile.images.metadata import PIXEL_TYPES, ImageMetadata
 from exactile.images.source import DEFAULT_CACHE_BYTES, Plane, Source
-from exactile.images.tiff_layout import DAMAGE, blocks_of
-from exactile.images.zarr_metadata import AxisOrder
+from exactile.images.tiff_layout import blocks_of
+from exactile.images.zarr_array import StoredArray
+from exactile.images.zarr_axes import AxisOrder
 
 logger = logging.getLogger(__name__)
-
-ZARR_DAMAGE = (*DAMAGE, EOFError, zlib.error, lzma.LZMAError)
-"""What zarr and its codecs raise for damaged folders, found by truncating chunks of every codec."""
 
 Block = tuple[Interval, ...]
 """What is decoded at once: positions along each axis of the array."""
@@ -54,22 +54,24 @@ _BLOSC_HEADER = 16
 class ZarrSource(Source):
     """An array of an OME-Zarr folder, read a chunk at a time."""
 
+    metadata = ImageMetadata()
+
     def __init__(
         self,
         path: Path,
-        array: zarr.Array[Any],
+        stored: StoredArray,
         axes: AxisOrder,
-        metadata: ImageMetadata,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         threads: int = 1,
     ) -> None:
-        """Read `array`, in the folder `path`.
+        """Read the array `stored`, in the folder `path`.
 
-        Raises ImageError where its shape, chunks or type are not those of an image.
+        Raises ImageError where its shape or type are not those of an image.
         """
         super().__init__(cache_bytes, threads)
+        array = stored.array
         self.path = path
-        self.metadata = metadata
+        self._stored = stored
         self._array = array
         self._axes = axes
         _check_array(path, array, axes)
@@ -78,8 +80,6 @@ class ZarrSource(Source):
         self.size_t, self.size_c, self.size_z = (
             1 if axis is None else sides[axis] for axis in (axes.t, axes.c, axes.z)
         )
-        if len(metadata.channels) != self.size_c:
-            self.metadata = replace(metadata, channels=())
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
         self._step = array.chunks
         stack = np.prod([s for i, s in enumerate(self._step) if i not in (axes.y, axes.x)])
@@ -90,15 +90,19 @@ class ZarrSource(Source):
             blocks_of(self._step[axes.x], self.shape[1], wanted),
         )
         self._spans = bool(stack > 1)
-        self._folder = path / array.path
-        self._file_step = array.shards or array.chunks
         self._blosc = array.shards is None and _ends_in_blosc(array)
         self._recent: OrderedDict[Block, Future[NDArray[Any]]] = OrderedDict()
         self._keeping = Lock()
         if axes.z is not None:
             self.depth = min(self._step[axes.z], self.size_z)
         self._absent_logged = False
-        self._check_not_empty()
+
+    def describe(self, *metadata: ImageMetadata) -> None:
+        """Take over what is said of the image, of each fact the first that is."""
+        said = [m if len(m.channels) == self.size_c else replace(m, channels=()) for m in metadata]
+        names = [field.name for field in fields(ImageMetadata)]
+        found = {name: [getattr(each, name) for each in said] for name in names}
+        self.metadata = ImageMetadata(**{n: next(filter(None, f), f[0]) for n, f in found.items()})
 
     def read_chunk(self, plane: Plane, channel: int, row: int, column: int) -> NDArray[Any]:
         """Return one chunk; see Source."""
@@ -148,7 +152,7 @@ class ZarrSource(Source):
             for place in self._files_over(block):
                 self._check_file(place)
             pixels = self._array[tuple(slice(axis.start, axis.stop) for axis in block)]
-        except ZARR_DAMAGE as error:
+        except Exception as error:  # what codecs raise for damaged chunks is no list
             top, left = block[self._axes.y].start, block[self._axes.x].start
             raise ImageError(
                 f"{self.path} cannot be read from row {top} and column {left} of {plane}, channel "
@@ -158,31 +162,26 @@ class ZarrSource(Source):
 
     def _files_over(self, block: tuple[Interval, ...]) -> Iterator[str]:
         """Yield the key of each file, a chunk or a shard of them, that a block lies in."""
-        steps = zip(block, self._file_step, strict=True)
+        steps = zip(block, self._stored.step, strict=True)
         grid = (range(axis.start // step, (axis.stop - 1) // step + 1) for axis, step in steps)
         for place in product(*grid):
             yield self._array.metadata.encode_chunk_key(place)
 
     def _check_file(self, key: str) -> None:
         """See what the codecs do not: that a file is there, and holds what its header says."""
-        file = self._folder / key
+        file = self._stored.folder / key
         try:
-            size = file.stat().st_size
+            found = file.stat()
         except FileNotFoundError:
-            if self._array.fill_value is None:
-                raise ValueError(f"chunk {key} is not there, and there is no fill value") from None
-            if not self._absent_logged:
-                self._absent_logged = True
-                logger.warning(
-                    "%s: chunk %s is not there, and counts as %s, the fill value; copy the folder "
-                    "again if its writer does not leave out empty chunks",
-                    self.path,
-                    key,
-                    self._array.fill_value,
-                )
+            self._check_absent(key, file)
             return
+        size = found.st_size
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError(f"chunk {key} is no file")
         if size == 0:
             raise ValueError(f"chunk {key} is empty")
+        if size > self._stored.most_file_bytes:
+            raise ValueError(f"chunk {key} has {size} bytes, more than its pixels")
         if self._blosc:
             with file.open("rb") as opened:
                 header = opened.read(_BLOSC_HEADER)
@@ -190,15 +189,23 @@ class ZarrSource(Source):
             if int.from_bytes(header[12:16], "little") != size:
                 raise ValueError(f"chunk {key} has not the {size} bytes that its header speaks of")
 
-    def _check_not_empty(self) -> None:
-        """Refuse an array without a single chunk, which is no image but a copy that failed."""
-        for file in self._folder.rglob("*"):
-            if file.is_file() and not file.name.startswith(".") and file.name != "zarr.json":
-                return
-        raise ImageError(
-            f"{self.path} holds no pixels: there is no chunk in {self._folder}; it was not "
-            "completely written or copied"
-        )
+    def _check_absent(self, key: str, file: Path) -> None:
+        """Say once that files are not there; raise ValueError where that cannot be."""
+        if self._array.fill_value is None:
+            raise ValueError(f"chunk {key} is not there, and there is no fill value")
+        if file.is_symlink() or self._stored.count == self._stored.total:
+            raise ValueError(f"chunk {key} is not there any more")
+        if not self._absent_logged:
+            self._absent_logged = True
+            logger.warning(
+                "%s: %d of %d chunks, such as %s, are not there, and count as %s, the fill value; "
+                "copy the folder again if its writer does not leave out empty chunks",
+                self.path,
+                self._stored.total - self._stored.count,
+                self._stored.total,
+                key,
+                self._array.fill_value,
+            )
 
     def _close(self) -> None:
         self._recent.clear()
