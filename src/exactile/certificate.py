@@ -20,6 +20,7 @@ from exactile.geometry import Locality
 from exactile.images import OutputImage
 from exactile.images.digest import FileDigest
 from exactile.images.image_record import image_to_record
+from exactile.images.work_folder import temporary_name
 from exactile.locality.poison import Proof
 from exactile.processing import Before
 from exactile.sharding import Part
@@ -224,7 +225,7 @@ def written_beside(output: Path, content: Mapping[str, Any]) -> Iterator[None]:
         OutputError: if it cannot be written; the body has not run then.
     """
     path = certificate_path(output)
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(temporary_name(path.name))
     plain = json.loads(json.dumps(content, default=_plain))
     text = json.dumps(sealed(plain), indent=2)
     try:

@@ -109,7 +109,8 @@ def _write(path: Path, text: str, index: int) -> None:
     partial = path.with_name(f".{path.name}.{index}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
+        # Names of files need not be UTF-8; in a vector they have the bytes that they are.
+        partial.write_text(text, encoding="utf-8", errors="surrogateescape")
         partial.replace(path)
     except OSError as error:
         with suppress(OSError):

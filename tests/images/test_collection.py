@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 
-from exactile.errors import CollectionError, SettingsError
-from exactile.images import collect, output_name, output_names
+from exactile.errors import CollectionError, ImageError, SettingsError
+from exactile.images import collect, open_source, output_name, output_names, read_sizes
+from exactile.images.digest import FileDigest
 
 
 @pytest.fixture
@@ -24,7 +28,7 @@ def folder(tmp_path) -> Path:
         "notes.txt",
     ):
         (tmp_path / name).touch()
-    (tmp_path / "folder.ome.tif").mkdir()
+    (tmp_path / "folder").mkdir()
     return tmp_path
 
 
@@ -189,3 +193,78 @@ def test_two_inputs_with_one_output_name_are_refused():
     assert output_names(paths[:2]) == ("a.ome.tif", "b.ome.tif")
     with pytest.raises(CollectionError, match=r"a\.ome\.tif and a\.tif would both be written"):
         output_names(paths)
+
+
+def test_what_has_the_name_of_an_image_and_is_none_is_not_left_out(tmp_path):
+    """It fails when it is opened, and says why; without that, it would be missed in the results."""
+    (tmp_path / "a.ome.tif").touch()
+    (tmp_path / "folder.ome.tif").mkdir()
+    (tmp_path / "gone.ome.zarr").symlink_to("nowhere")
+    (tmp_path / "loop.ome.tif").symlink_to("loop.ome.tif")
+    os.mkfifo(tmp_path / "pipe.ome.tif")
+    (tmp_path / "results").mkdir()
+    expected = ["a.ome.tif", "folder.ome.tif", "gone.ome.zarr", "loop.ome.tif", "pipe.ome.tif"]
+    assert names(collect(tmp_path)) == names(collect(tmp_path, ".*")) == expected
+
+
+ODD_NAMES = ["back\\slash.ome.tif", "new\nline.ome.tif", os.fsdecode(b"Zelle-\xfc.ome.tif")]
+
+
+@pytest.mark.parametrize("name", [*ODD_NAMES, "img (1).ome.tif", "a+b.ome.tif", "[0-9].ome.tif"])
+@pytest.mark.parametrize("pattern", [None, ".*"])
+def test_names_of_any_characters_are_matched(tmp_path, name, pattern):
+    (tmp_path / name).touch()
+    (tmp_path / "other.ome.tif").touch()
+    found = collect(tmp_path) if pattern is None else collect(tmp_path, pattern)
+    assert sorted(names(found)) == sorted([name, "other.ome.tif"])
+
+
+@pytest.mark.parametrize(
+    "name", ["img (1).ome.tif", "a+b.ome.tif", "a(.ome.tif", "Zelle-ö.ome.tif"]
+)
+def test_a_name_may_be_given_as_it_is(tmp_path, name):
+    (tmp_path / normalize("NFD", name)).touch()
+    (tmp_path / "b.ome.tif").touch()
+    assert names(collect(tmp_path, name)) == [normalize("NFD", name)]
+
+
+def odd_images(folder: Path) -> dict[str, Path]:
+    odd = {
+        "is a folder, not an image": folder / "folder.ome.tif",
+        "is a link to /nowhere/a.tif, which is not there": folder / "gone.ome.tif",
+        "Too many levels of symbolic links": folder / "loop.ome.tif",
+        "is a pipe": folder / "pipe.ome.tif",
+        "is a socket": folder / "socket.ome.tif",
+        "is a device": folder / "endless.ome.tif",
+        "has a name that is not UTF-8": folder / os.fsdecode(b"Zelle-\xfc.ome.tif"),
+    }
+    folder_path, gone, loop, pipe, endpoint, endless, latin = odd.values()
+    folder_path.mkdir()
+    gone.symlink_to("/nowhere/a.tif")
+    loop.symlink_to(loop.name)
+    os.mkfifo(pipe)
+    with socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(endpoint))
+    endless.symlink_to("/dev/zero")
+    latin.write_bytes(b"II*\0")
+    return odd
+
+
+@pytest.mark.parametrize("look", [open_source, read_sizes])
+def test_what_is_no_image_is_refused_at_once_by_its_kind(tmp_path, monkeypatch, look):
+    monkeypatch.chdir(tmp_path)  # addresses of sockets must be short
+    for said, path in odd_images(Path()).items():
+        with pytest.raises(ImageError, match=said):
+            look(path)
+
+
+def test_a_digest_ends_where_links_and_pipes_would_not(tmp_path):
+    folder = tmp_path / "a.ome.zarr"
+    folder.mkdir()
+    (folder / "loop").symlink_to(folder)
+    with pytest.raises(OSError, match="a link to a folder that it lies in"):
+        FileDigest.of(folder)
+    (folder / "loop").unlink()
+    os.mkfifo(folder / "pipe")
+    with pytest.raises(OSError, match="neither a file nor a folder"):
+        FileDigest.of(folder)

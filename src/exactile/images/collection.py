@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 from pathlib import Path
+from unicodedata import normalize
 
 from exactile.errors import CollectionError, SettingsError
 
@@ -19,6 +21,8 @@ _WRITABLE = (".ome.tif", ".ome.tiff", ".ome.zarr")
 
 _OTHER_TIFFS = (".btf", ".lsm", ".ndpi", ".qptiff", ".scn", ".stk", ".svs", ".tf8")
 """Extensions of TIFF files that slides and microscopes have."""
+_UNFIT = re.compile("[\\\\/\n\r\ud800-\udfff]")
+"""What filepattern cannot have in a name, or takes for something else."""
 
 _ESCAPE_SET_OR_GROUP = re.compile(r"(\\.|\[[^]]*\])|\((?!\?)")
 
@@ -26,9 +30,11 @@ _ESCAPE_SET_OR_GROUP = re.compile(r"(\\.|\[[^]]*\])|\((?!\?)")
 def collect(inp_dir: Path, pattern: str = DEFAULT_PATTERN) -> tuple[Path, ...]:
     """Return the images in `inp_dir` whose names match `pattern`, sorted by name.
 
-    Images are files, and folders whose names end in .zarr; hidden ones never are. Where nothing at
-    the top matches and there is a sub-folder `images`, as in the raw output of a workflow step,
-    that is read instead.
+    Images are files, and folders whose names end as those of images do; hidden ones never are.
+    Links that lead nowhere and other odd things count too: what has the name of an image and is
+    none is not left out, but fails when it is opened. Where no regular expression is met, the name
+    of a file may be given as it is. Where nothing at the top matches and there is a sub-folder
+    `images`, as in the raw output of a workflow step, that is read instead.
 
     Raises CollectionError for a folder that is missing, empty or without a match, and for a pattern
     that filepattern does not understand.
@@ -103,33 +109,42 @@ def output_names(paths: tuple[Path, ...], extension: str | None = None) -> tuple
 
 
 def _match(folder: Path, pattern: str) -> tuple[Path, ...]:
-    """Return the files, and the OME-Zarr folders, whose names match, sorted by name."""
+    """Return the files, and the folders of images, whose names match, sorted by name."""
     names = sorted(path.name for path in folder.iterdir() if _is_candidate(path))
     # filepattern is given names, not the folder: walking a user's folder can end the process.
     if not names:
         return ()
     if pattern == DEFAULT_PATTERN:
-        written = re.compile(pattern, re.IGNORECASE)
+        written = re.compile(pattern, re.IGNORECASE | re.DOTALL)
         return tuple(folder / name for name in names if written.fullmatch(name))
-    from filepattern import FilePattern  # type: ignore[import-untyped]
-
+    literal = [name for name in names if normalize("NFC", name) == normalize("NFC", pattern)]
     try:
-        # A group that captures ends the process in filepattern.
-        grouped = _ESCAPE_SET_OR_GROUP.sub(lambda found: found[1] or "(?:", pattern)
-        matches = FilePattern(names, grouped, suppress_warnings=True)
-        matched = {str(name) for _, files in matches for name in files}
+        matched = _matching({_UNFIT.sub("_", name) for name in names}, pattern)
     except (IndexError, RuntimeError, ValueError) as error:
+        if literal:
+            return tuple(folder / name for name in literal)
         raise CollectionError(
             f"--filePattern {pattern!r} is not understood ({error}): give a regular expression, "
             "in which {x:d} may stand for a digit, such as 'img_r{r:ddd}_c{c:ddd}.ome.tif'"
         ) from error
-    return tuple(folder / name for name in names if name in matched)
+    found = [name for name in names if _UNFIT.sub("_", name) in matched]
+    return tuple(folder / name for name in found or literal)
+
+
+def _matching(names: Set[str], pattern: str) -> set[str]:
+    """Return those of `names` that match. Raises what filepattern raises for a pattern."""
+    from filepattern import FilePattern  # type: ignore[import-untyped]
+
+    # A group that captures ends the process in filepattern.
+    grouped = _ESCAPE_SET_OR_GROUP.sub(lambda found: found[1] or "(?:", pattern)
+    matches = FilePattern(sorted(names), grouped, suppress_warnings=True)
+    return {str(name) for _, files in matches for name in files}
 
 
 def _is_candidate(path: Path) -> bool:
     if path.name.startswith("."):
         return False
-    return path.is_file() or (path.is_dir() and path.name.endswith(".zarr"))
+    return not path.is_dir() or path.name.lower().endswith(_SUFFIXES)
 
 
 def _nothing_found(folder: Path, pattern: str) -> CollectionError:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +45,9 @@ class FileDigest:
 
 
 def _of_file(path: Path) -> FileDigest:
+    if not stat.S_ISREG(path.stat().st_mode):
+        # A pipe never answers, and a device never ends.
+        raise OSError(errno.EINVAL, "is neither a file nor a folder", str(path))
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
@@ -51,7 +56,7 @@ def _of_file(path: Path) -> FileDigest:
 
 
 def _of_folder(folder: Path) -> FileDigest:
-    return _of_files(folder, _files(folder, ""))
+    return _of_files(folder, _files(folder, "", ()))
 
 
 def _of_files(folder: Path, paths: Iterable[str]) -> FileDigest:
@@ -63,14 +68,21 @@ def _of_files(folder: Path, paths: Iterable[str]) -> FileDigest:
     return FileDigest(total, digest.hexdigest())
 
 
-def _files(folder: Path, prefix: str) -> Iterator[str]:
-    """Yield the paths of all files under `folder`, in the order of their bytes, after `prefix`."""
+def _files(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    """Yield the paths of all files under `folder`, in the order of their bytes, after `prefix`.
+
+    `above` are the folders that it lies in, which a link may lead back to. Raises OSError then.
+    """
+    facts = folder.stat()
+    here = (facts.st_dev, facts.st_ino)
+    if here in above:
+        raise OSError(errno.ELOOP, "is a link to a folder that it lies in", str(folder))
     with os.scandir(folder) as entries:
         # The order of whole paths: a folder's name counts with the slash that follows it.
         found = sorted((os.fsencode(e.name + "/" * e.is_dir()), e.is_dir()) for e in entries)
     for name, is_folder in found:
         path = prefix + os.fsdecode(name)
         if is_folder:
-            yield from _files(folder / os.fsdecode(name), path)
+            yield from _files(folder / os.fsdecode(name), path, (*above, here))
         else:
             yield path

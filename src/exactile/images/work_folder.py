@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 
 from exactile.errors import OutputError
@@ -14,9 +15,24 @@ WORK_FOLDER = ".exactile"
 """The sub-folder of the output folder that holds temporary files while images are written."""
 
 
+LONGEST_NAME = 255
+"""Bytes of a name, on all file systems in use."""
+
+
 def work_folder(output: Path) -> Path:
     """Return the folder of the temporary files of the image that will be `output`."""
-    return output.parent / WORK_FOLDER / f"{output.name}.partial"
+    return output.parent / WORK_FOLDER / temporary_name(output.name)
+
+
+def temporary_name(name: str) -> str:
+    """Return the name that what will be called `name` has until then.
+
+    That is `name`.partial, unless it is longer than file systems can have it.
+    """
+    partial = f"{name}.partial"
+    if len(os.fsencode(partial)) <= LONGEST_NAME:
+        return partial
+    return f"{sha256(os.fsencode(name)).hexdigest()}.partial"
 
 
 def make_empty(folder: Path) -> None:

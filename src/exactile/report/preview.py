@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from exactile.finishing import OutputType
 from exactile.geometry import PLANES, Box, Locality
 from exactile.images import Plane, Sink, Source, open_source
+from exactile.images.work_folder import temporary_name
 from exactile.report.preview_drawing import Style, draw
 from exactile.report.samples import Lattice, Samples
 
@@ -104,7 +105,7 @@ class Preview:
             [samples.values for samples in self._image.values()], self._found.values, self._style
         )
         path = preview_path(output)
-        partial = path.with_name(path.name + ".partial")
+        partial = path.with_name(temporary_name(path.name))
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             picture.save(partial, "PNG", compress_level=COMPRESSION)

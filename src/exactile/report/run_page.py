@@ -69,7 +69,8 @@ class RunPage:
         partial = self.path.with_name(NAME + ".partial")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("w", encoding="utf-8") as file:
+            # Names of files need not be UTF-8.
+            with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
                 file.writelines(render(gather(self.outcomes), self.settings))
             partial.replace(self.path)
         except OSError as error:

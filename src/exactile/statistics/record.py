@@ -17,6 +17,7 @@ from exactile.geometry import PLANES
 from exactile.images import Source
 from exactile.images.digest import FileDigest
 from exactile.images.grid import cell_count
+from exactile.images.work_folder import temporary_name
 from exactile.processing import Before, Measured, Pointwise, Standardize
 from exactile.stored_json import MalformedError, checked, read_json, sealed, unsealed
 
@@ -112,7 +113,7 @@ def write_record(path: Path, record: Record) -> None:
     Raises:
         OutputError: if it cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(temporary_name(path.name))
     text = json.dumps(sealed(asdict(record)))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
