@@ -19,7 +19,14 @@ from ome_zarr_models import v04, v05
 
 from exactile.errors import ImageError, OutputError
 from exactile.geometry import Box
-from exactile.images import ImageMetadata, OutputImage, PhysicalSize, Plane, open_source
+from exactile.images import (
+    ImageMetadata,
+    OutputImage,
+    PhysicalSize,
+    Plane,
+    folder_exchange,
+    open_source,
+)
 from exactile.images.digest import FileDigest
 from exactile.images.downsampling import halve
 from exactile.images.levels import level_shapes
@@ -153,6 +160,7 @@ def test_a_folder_that_is_no_zarr_is_never_replaced(tmp_path):
 
 
 def test_a_rename_that_fails_leaves_the_image_that_was_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_exchange, "exchange", lambda *_: False)
     path = tmp_path / "a.ome.zarr"
     write(path, image_of((5, 5)))
     before = FileDigest.of(path)
@@ -164,6 +172,21 @@ def test_a_rename_that_fails_leaves_the_image_that_was_there(tmp_path, monkeypat
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", refuse_whole)
+    with pytest.raises(OutputError, match="Input/output error"):
+        write(path, image_of((6, 6)))
+    assert before.is_of(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_exchange_that_fails_leaves_the_image_that_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "a.ome.zarr"
+    write(path, image_of((5, 5)))
+    before = FileDigest.of(path)
+
+    def refuse_exchange(*_: Path) -> bool:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(folder_exchange, "exchange", refuse_exchange)
     with pytest.raises(OutputError, match="Input/output error"):
         write(path, image_of((6, 6)))
     assert before.is_of(path)

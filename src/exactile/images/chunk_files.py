@@ -18,10 +18,20 @@ from exactile.images.spool import Place, write_at
 class ChunkFiles:
     """The compressed tiles of one page; a TileStore."""
 
-    def __init__(self, path_of: Callable[[int], Path]) -> None:
-        """Store each tile in the file that `path_of` gives for its number."""
+    def __init__(
+        self, path_of: Callable[[int], Path], named_of: Callable[[int], Path] | None = None
+    ) -> None:
+        """Store each tile in the file that `path_of` gives for its number.
+
+        `named_of` gives the one that it has in the image under its final name.
+        """
         self._path_of = path_of
+        self._named_of = named_of
         self.places: dict[int, Place] = {}
+
+    def path(self, tile: int) -> Path:
+        """Return the file of a tile."""
+        return self._path_of(tile)
 
     def append(self, tile: int, data: bytes) -> Place:
         """Store the bytes of a tile under its number; see TileStore."""
@@ -36,16 +46,33 @@ class ChunkFiles:
         return place
 
     def take_over(self, places: Mapping[int, Place]) -> list[int]:
-        """Go on with what an earlier run stored; see TileStore."""
+        """Go on with what an earlier run stored; see TileStore.
+
+        A run that was killed after the image had its name has left its tiles there.
+        """
         self.places = dict(places)
         lost = []
         for tile in sorted(places):
             try:
                 self.read(tile)
             except OSError:
-                del self.places[tile]
-                lost.append(tile)
+                if not self._take_from_named(tile):
+                    del self.places[tile]
+                    lost.append(tile)
         return lost
+
+    def _take_from_named(self, tile: int) -> bool:
+        """Copy a tile from the image under its final name, if that is the one that was stored."""
+        if self._named_of is None:
+            return False
+        try:
+            data = self._named_of(tile).read_bytes()
+        except OSError:
+            return False
+        if crc32(data) != self.places[tile].crc32:
+            return False
+        self.append(tile, data)
+        return True
 
     def read(self, tile: int) -> bytes:
         """Return the bytes of a tile. Raises OSError, also where they are not those stored."""

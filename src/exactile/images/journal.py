@@ -35,6 +35,7 @@ from threading import Lock
 from typing import Any, BinaryIO, Literal, Self
 
 from exactile.errors import OutputError
+from exactile.images.folder_exchange import give_back
 from exactile.images.journal_lines import MOST_LINE, are_counts, make_line, parse_line
 from exactile.images.spool import Place, write_at
 from exactile.images.work_folder import named_errors, remove_empty, work_folder
@@ -100,6 +101,7 @@ class Journal:
             self._descriptor = _open_locked(self.folder / NAME, output)
         try:
             with named_errors(output):
+                give_back(output, self.folder)
                 self._begin()
         except BaseException:
             os.close(self._descriptor)

@@ -13,6 +13,7 @@ position alone. Levels and metadata are made when all of them are there.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Set
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -29,6 +30,7 @@ from exactile.geometry import Interval
 from exactile.images import compression
 from exactile.images.chunk_files import ChunkFiles
 from exactile.images.downsampling import halve
+from exactile.images.folder_exchange import replace_folder
 from exactile.images.grid import cell, cell_count
 from exactile.images.journal import Journal
 from exactile.images.levels import level_shapes
@@ -41,8 +43,6 @@ from exactile.images.zarr_metadata import build_attributes
 from exactile.images.zarr_open import is_zarr
 
 _STEP = (TILE_SIDE, TILE_SIDE)
-
-_DOCUMENTS = (".zgroup", ".zattrs", ".zarray", "zarr.json")
 
 
 class ZarrSink(StoringSink[ChunkFiles]):
@@ -70,14 +70,14 @@ class ZarrSink(StoringSink[ChunkFiles]):
     def _level_store(self, level: int, page: int) -> ChunkFiles:
         rest, z = divmod(page, self.image.size_z)
         t, c = divmod(rest, self.image.size_c)
-        folder = self._whole / plane_folder(self._version, level, Plane(t, z), c)
+        folder = plane_folder(self._version, level, Plane(t, z), c)
         columns = cell_count(self._shapes[level], _STEP)[1]
 
-        def path_of(tile: int) -> Path:
+        def path_in(image: Path, tile: int) -> Path:
             row, column = divmod(tile, columns)
-            return folder / f"{row}/{column}"
+            return image / folder / f"{row}/{column}"
 
-        return ChunkFiles(path_of)
+        return ChunkFiles(partial(path_in, self._whole), partial(path_in, self.path))
 
     def _check_name(self) -> None:
         if self.path.is_dir() and not is_zarr(self.path) and any(self.path.iterdir()):
@@ -88,21 +88,8 @@ class ZarrSink(StoringSink[ChunkFiles]):
             raise OutputError(f"{self.path} cannot be written: a file has that name; remove it")
 
     def _give_name(self, whole: Path) -> None:
-        """Rename; a folder that is replaced steps aside first, which two renames need a moment for.
-
-        A process that is killed in that moment leaves no image under the name, never part of one.
-        """
-        if not self.path.exists():
-            whole.rename(self.path)
-            return
-        aside = self._folder / "replaced"
-        self.path.rename(aside)
-        try:
-            whole.rename(self.path)
-        except OSError:
-            aside.rename(self.path)
-            raise
-        shutil.rmtree(aside)
+        """Give `whole` the final name, at once; see `replace_folder`."""
+        replace_folder(whole, self.path, self._folder)
 
     def _put_together(self, whole: Path) -> None:
         self._clear(whole)
@@ -118,12 +105,13 @@ class ZarrSink(StoringSink[ChunkFiles]):
         self._describe(whole)
 
     def _clear(self, whole: Path) -> None:
-        """Remove what a run made that was killed here, but for the chunks of full resolution."""
-        for level in range(1, len(self._shapes)):
-            if (whole / str(level)).exists():
-                shutil.rmtree(whole / str(level))
-        for folder, name in product((whole, whole / "0"), _DOCUMENTS):
-            (folder / name).unlink(missing_ok=True)
+        """Remove all but the chunks of full resolution, which a run left that was killed here.
+
+        That may be levels, documents that were not yet renamed, or an image that this one replaced.
+        """
+        kept = {store.path(number) for store in self._stores.values() for number in store.places}
+        folders = {folder for path in kept for folder in path.relative_to(whole).parents}
+        _keep_only(whole, kept, {whole / folder for folder in folders})
 
     def _make_tile(
         self,
@@ -176,6 +164,17 @@ class ZarrSink(StoringSink[ChunkFiles]):
                 fill_value=0,
                 **codec,
             )
+
+
+def _keep_only(folder: Path, files: Set[Path], folders: Set[Path]) -> None:
+    """Remove what is under `folder`, but for `files`, and for the `folders` that they lie in."""
+    for path in folder.iterdir():
+        if path in folders and not path.is_symlink():
+            _keep_only(path, files, folders)
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path not in files:
+            path.unlink()
 
 
 def _within(part: Interval, whole: Interval) -> slice:
