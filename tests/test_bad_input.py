@@ -259,7 +259,7 @@ def test_a_value_that_makes_no_sense_is_named_with_what_is_allowed(
     ("name", "value"),
     [
         ("POLUS_LOG", "LOUD"),
-        ("POLUS_IMG_EXT", ".zarr"),
+        ("POLUS_IMG_EXT", ".n5"),
         ("POLUS_IMG_EXT", ".png"),
         ("NUM_THREADS", "0"),
         ("NUM_THREADS", "-1"),

@@ -33,6 +33,9 @@ THREADS = "the number of threads (NUM_THREADS)"
 OF_THE_IMAGE = ("the image's name", "the image", THE_PART)
 """The facts in which the images of one run may differ."""
 
+OF_THE_CONTAINER = ("--zarrVersion",)
+"""The facts that only images of one kind of file have; see `facts_of_container`."""
+
 
 def identify(
     job: Job, name: str, sha256: str, output: str, part: Part | None = None

@@ -23,7 +23,7 @@ from typing import Any
 from exactile.certificate import certificate_path
 from exactile.certified import Certified, read_certificate
 from exactile.errors import ExactileError
-from exactile.identity import OF_THE_IMAGE, THE_PART
+from exactile.identity import OF_THE_CONTAINER, OF_THE_IMAGE, THE_PART
 from exactile.images import OutputImage
 from exactile.images.chunk_rows import ChunkRows
 from exactile.images.digest import FileDigest
@@ -243,15 +243,21 @@ def _check_chunks(parts: Iterable[StoredPart]) -> None:
 
 
 def _check_facts(parts: Iterable[StoredPart]) -> None:
-    """See that all parts were made with the same model, settings, versions, and so on."""
+    """See that all parts were made with the same model, settings, versions, and so on.
+
+    Of the facts that one kind of file alone has, all parts of that kind have the same.
+    """
     first: StoredPart | None = None
+    of_kind: dict[bool, StoredPart] = {}
     for part in parts:
         first = first or part
-        before, after = (
-            {name: fact for name, fact in each.identity.items() if name not in OF_THE_IMAGE}
-            for each in (first, part)
-        )
-        _same(before, after, first, part)
+        alike = of_kind.setdefault(is_zarr_name(part.output), part)
+        for other, left_out in ((first, OF_THE_IMAGE + OF_THE_CONTAINER), (alike, OF_THE_IMAGE)):
+            before, after = (
+                {name: fact for name, fact in each.identity.items() if name not in left_out}
+                for each in (other, part)
+            )
+            _same(before, after, other, part)
 
 
 def _in_order(parts: list[StoredPart]) -> tuple[StoredPart, ...]:

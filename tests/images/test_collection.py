@@ -10,7 +10,14 @@ from unicodedata import normalize
 import pytest
 
 from exactile.errors import CollectionError, ImageError, SettingsError
-from exactile.images import collect, open_source, output_name, output_names, read_sizes
+from exactile.images import (
+    collect,
+    open_source,
+    output_name,
+    output_names,
+    part_stem,
+    read_sizes,
+)
 from exactile.images.digest import FileDigest
 
 
@@ -268,3 +275,11 @@ def test_a_digest_ends_where_links_and_pipes_would_not(tmp_path):
     os.mkfifo(folder / "pipe")
     with pytest.raises(OSError, match="neither a file nor a folder"):
         FileDigest.of(folder)
+
+
+def test_zarr_without_ome_in_its_name_is_written_where_it_is_asked_for(tmp_path):
+    """nyxus reads OME-Zarr by that name alone."""
+    assert output_name(tmp_path / "a.ome.tif", ".zarr") == "a.zarr"
+    assert output_name(tmp_path / "a.zarr") == "a.ome.zarr"
+    assert part_stem("a.zarr") == ("a", ".zarr")
+    assert part_stem("a.ome.zarr") == ("a", ".ome.zarr")

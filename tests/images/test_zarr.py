@@ -91,6 +91,22 @@ def test_every_level_is_the_half_of_the_one_before(tmp_path, version, labels):
         expected = halve(expected, "mode" if labels else "mean")
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64"])
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_chunks_are_compressed_by_what_their_documents_say_and_always_to_the_same_bytes(
+    tmp_path, version, dtype
+):
+    """Several threads in Blosc would order the blocks of a chunk as they end."""
+    paths = [tmp_path / name for name in ("a.ome.zarr", "b.ome.zarr")]
+    expected = [write(path, image_of((1100, 1030), dtype, size_c=2), version) for path in paths]
+    assert FileDigest.of(paths[0]) == FileDigest.of(paths[1])
+    np.testing.assert_array_equal(zarr.open_group(paths[0], mode="r")["0"][...], expected[0])
+    document = paths[0] / "0" / (".zarray" if version == "0.4" else "zarr.json")
+    content = json.loads(document.read_text())
+    codec = content["compressor"] if version == "0.4" else content["codecs"][-1]
+    assert codec.get("id", codec.get("name")) == ("blosc" if version == "0.4" else "gzip")
+
+
 def test_the_models_take_the_whole_folder_of_0_5(tmp_path):
     """With the arrays; the same model for 0.4 does not work beside the pydantic of today."""
     path = tmp_path / "a.ome.zarr"

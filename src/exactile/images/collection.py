@@ -18,6 +18,8 @@ _ANY_TIFF = r".*\.[tT][iI][fF][fF]?"
 
 _SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.zarr", ".tiff", ".tif", ".zarr")
 _WRITABLE = (".ome.tif", ".ome.tiff", ".ome.zarr")
+_GIVEN = (*_WRITABLE, ".zarr")
+"""What may be asked for: nyxus reads OME-Zarr by the names that end in .zarr alone."""
 
 _OTHER_TIFFS = (".btf", ".lsm", ".ndpi", ".qptiff", ".scn", ".stk", ".svs", ".tf8")
 """Extensions of TIFF files that slides and microscopes have."""
@@ -70,10 +72,10 @@ def output_name(path: Path, extension: str | None = None) -> str:
     suffix = next((suffix for suffix in _SUFFIXES if path.name.lower().endswith(suffix)), "")
     stem = path.name[: len(path.name) - len(suffix)]
     if extension:
-        if extension not in _WRITABLE:
+        if extension not in _GIVEN:
             raise SettingsError(
                 f"output extension {extension!r} cannot be written; use one of "
-                f"{', '.join(_WRITABLE)} (POLUS_IMG_EXT)"
+                f"{', '.join(_GIVEN)} (POLUS_IMG_EXT)"
             )
         return stem + extension
     if path.name.endswith(_WRITABLE):
@@ -85,9 +87,11 @@ def part_stem(output: str) -> tuple[str, str]:
     """Return the name of the output without its extension, and the extension of its parts."""
     stem, dot, rest = output.rpartition(".ome.")
     suffix = dot + rest
-    if suffix not in _WRITABLE:
-        return (stem if dot else output), _WRITABLE[0]
-    return stem, suffix
+    if suffix in _WRITABLE:
+        return stem, suffix
+    if output.endswith(".zarr"):
+        return output.removesuffix(".zarr"), ".zarr"
+    return (stem if dot else output), _WRITABLE[0]
 
 
 def output_names(paths: tuple[Path, ...], extension: str | None = None) -> tuple[str, ...]:

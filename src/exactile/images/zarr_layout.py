@@ -27,7 +27,7 @@ def is_zarr_name(name: str) -> bool:
 
 def chunk_form(version: NgffVersion) -> Form:
     """Return how chunks are compressed."""
-    return "zlib" if version == "0.4" else "gzip"
+    return "blosc" if version == "0.4" else "gzip"
 
 
 def plane_folder(version: NgffVersion, level: int, plane: Plane, channel: int) -> str:

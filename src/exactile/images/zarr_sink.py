@@ -149,7 +149,9 @@ class ZarrSink(StoringSink[ChunkFiles]):
         lead = (self.image.size_t, self.image.size_c, self.image.size_z)
         codec: dict[str, Any] = (
             {
-                "compressors": numcodecs.Zlib(compression.LEVEL),
+                "compressors": numcodecs.Blosc(
+                    compression.BLOSC, compression.LEVEL, compression.SHUFFLE
+                ),
                 "chunk_key_encoding": {"name": "v2", "separator": "/"},
             }
             if self._version == "0.4"
