@@ -238,7 +238,7 @@ def test_torchscript_that_writes_files_is_refused_before_it_runs(tmp_path: Path)
             return image
 
     path = write_scripted(tmp_path / "writing.pt", Writing())
-    refuse(path, "its code names 'save', an operator that reaches files")
+    refuse(path, "its code calls torch.save, which is no operator of torch's networks")
 
 
 def nodes(program: dict[str, Any]) -> list[dict[str, Any]]:
@@ -285,9 +285,7 @@ def pickled(value: object) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize(
-    "member", ["data/sample_inputs/model.pt", "data/constants/model.pt", "data/weights/model.pt"]
-)
+@pytest.mark.parametrize("member", ["data/constants/model.pt", "data/weights/model.pt"])
 def test_pickles_in_a_program_are_not_executed(tmp_path: Path, exported: Path, member: str) -> None:
     sprung = tmp_path / "sprung"
     path = rewrite(exported, tmp_path / "evil.pt2", {member: pickled((Trap(sprung),))})

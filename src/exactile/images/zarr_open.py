@@ -20,6 +20,7 @@ from exactile.images.metadata import ImageMetadata, parse_ome
 from exactile.images.source import DEFAULT_CACHE_BYTES
 from exactile.images.zarr_array import StoredArray, look_at_files, open_array
 from exactile.images.zarr_axes import NgffError, check_dimension_names
+from exactile.images.zarr_codecs import check_array, check_documents
 from exactile.images.zarr_documents import DocumentError
 from exactile.images.zarr_multiscales import NgffImage, ngff_attributes, parse_attributes
 from exactile.images.zarr_nodes import Node, read_nodes
@@ -50,6 +51,7 @@ def open_zarr(path: Path, cache_bytes: int = DEFAULT_CACHE_BYTES, threads: int =
     A folder of bioformats2raw with a single image is that image. Raises ImageError.
     """
     with _named_errors(path):
+        check_documents(path)
         group = path
         nodes = read_nodes(path)
         if any(_LAYOUT in _attributes(path, node) for node in nodes):
@@ -57,6 +59,7 @@ def open_zarr(path: Path, cache_bytes: int = DEFAULT_CACHE_BYTES, threads: int =
             nodes = read_nodes(group)
         image = _image(path, nodes)
         stored = _open_array(path, group / image.arrays[0], image)
+        check_array(path, stored.array)
         _check_levels(group, image, stored.array)
         for remark in image.remarks:
             logger.warning("%s: %s", path, remark)

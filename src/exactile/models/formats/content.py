@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import torch
 from torch import nn
@@ -34,6 +36,13 @@ LOADING_ERRORS = (
     EOFError,
 )
 """What libraries raise on files that are damaged, or of another version."""
+
+
+MOST_UNPACKED = 64
+"""How many times its size an archive may unpack to."""
+
+SMALL = 1 << 26
+"""Bytes that any archive may unpack to."""
 
 
 def read_content(path: Path) -> bytes:
@@ -101,6 +110,58 @@ def read_member(archive: ZipFile, name: str, what: str) -> bytes:
             f"{what}: its member {name} is damaged ({first_line(error)}); copy or download the "
             "file again"
         ) from error
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member of an archive of torch."""
+
+    archive: ZipFile
+    name: str
+    what: str
+
+    def read(self) -> bytes:
+        """Return its bytes.
+
+        Raises:
+            ModelError: if it is damaged.
+        """
+        return read_member(self.archive, self.name, self.what)
+
+
+def members_of(archive: ZipFile, what: str) -> dict[str, Member]:
+    """Return the members of an archive of torch by their names without its folder, in order.
+
+    Names are taken as they are: nothing is decoded, normalised, or looked up in another case.
+
+    Raises:
+        ModelError: if members lie in several folders, or if it would unpack to far more than it is.
+    """
+    names = archive.namelist()
+    if len({name.partition("/")[0] for name in names if "/" in name}) > 1:
+        raise ModelError(f"{what}: its members lie in several folders; save the model again")
+    check_size(archive, what)
+    return {inner_name(name): Member(archive, name, what) for name in names}
+
+
+def repacked(members: Mapping[str, bytes], root: str) -> bytes:
+    """Return an archive of `members` in a folder `root`: the same bytes for the same members."""
+    result = io.BytesIO()
+    with ZipFile(result, "w", ZIP_STORED) as copy:
+        for name, content in members.items():
+            copy.writestr(ZipInfo(f"{root}/{name}"), content)
+    return result.getvalue()
+
+
+def check_size(archive: ZipFile, what: str) -> None:
+    """Refuse an archive that would unpack to far more than it is."""
+    packed = sum(info.compress_size for info in archive.infolist())
+    unpacked = sum(info.file_size for info in archive.infolist())
+    if unpacked > SMALL + MOST_UNPACKED * packed:
+        raise ModelError(
+            f"{what}: unpacks to {unpacked} bytes from {packed}, as no model does; save the model "
+            "again, without compression"
+        )
 
 
 def inner_name(name: str) -> str:

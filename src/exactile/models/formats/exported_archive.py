@@ -2,9 +2,10 @@
 
 `torch.export.load` trusts its file: it unpickles parts of it, evaluates expressions about sizes
 as Python, looks functions up by name, loads compiled libraries and pastes names into code that it
-compiles. So the file is not given to it. A new archive is: with the same weights and the same
-graph, after every part was found to be what `torch.export.save` writes for a network of torch's own
-operators, and without the parts that describe where the graph came from.
+compiles. Its reader finds members by names that differ in case. So the file is not given to it. A
+new archive is: with the same weights and the same graph, after every part was found to be what
+`torch.export.save` writes for a network of torch's own operators, and with nothing else: no
+description of where the graph came from, and no example, which would be a pickle.
 """
 
 from __future__ import annotations
@@ -14,35 +15,56 @@ import io
 import json
 import re
 from typing import Any
-from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import torch
+from torch import nn
 
 from exactile.errors import ModelError
 from exactile.models.formats.content import (
     LOADING_ERRORS,
-    inner_name,
+    members_of,
     open_archive,
-    read_member,
+    repacked,
 )
+from exactile.models.formats.operators import is_operator
 
 MODEL = "models/model.json"
-CARRIED = ("data/weights/", "data/constants/", "data/sample_inputs/")
-FRAME = ("archive_format", "archive_version", "byteorder", "version", ".data/version")
+CARRIED = re.compile(
+    r"data/(?:weights/(?:model_weights_config\.json|weight_\d+)"
+    r"|constants/(?:model_constants_config\.json|tensor_\d+))",
+    re.ASCII,
+)
+PICKLED = ("data/weights/model.pt", "data/constants/model.pt")
+"""Tensors, as torch 2.8 and older saved them."""
+FRAME = re.compile(r"archive_format|archive_version|byteorder|version|\.data/version", re.ASCII)
+EXAMPLE = "data/sample_inputs/model.pt"
 
-OPERATOR = re.compile(
-    r"torch\.ops\.(aten|prims)\.\w+\.\w+"
+ATEN = re.compile(r"torch\.ops\.aten\.(\w+)\.\w+", re.ASCII)
+OTHERS = re.compile(
+    r"torch\.ops\.prims\.(convert_element_type|view_of)\.default"
     r"|torch\.ops\.higher_order\.(wrap_with_set_grad_enabled|wrap_with_autocast)"
     r"|torch\.sym_(int|float|ite|max|min|not|sqrt|sum)"
     r"|math\.(ceil|floor|trunc|sqrt)"
     r"|_operator\.(add|sub|mul|floordiv|truediv|mod|pow|neg|pos|eq|ne|lt|le|gt|ge|and_|or_|not_"
-    r"|getitem)"
+    r"|getitem)",
+    re.ASCII,
 )
-REACHES_FILES = re.compile(r"torch\.ops\.aten\.(save|from_file)\.")
-NAME = re.compile(r"[\w.+\-:@]*")
-PATH = re.compile(r"(weight|tensor)_\d+")
-SYMBOL = re.compile(r"[suz]+\d+|L|oo|int_oo|true|false|True|False")
-ARGUMENT = re.compile(r"\w+")
+"""What is called besides ATen's operators."""
+
+_ARGUMENTS = """
+as_none as_tensor as_tensors as_int as_ints as_float as_floats as_string as_strings as_sym_int
+as_sym_ints as_scalar_type as_memory_format as_layout as_device as_bool as_bools as_sym_bool
+as_sym_bools as_sym_float as_graph as_sym_floats as_optional_tensor as_optional_tensors as_complex
+as_int_lists as_nested_tensors as_float_lists as_expr as_name
+"""
+ARGUMENTS = frozenset(_ARGUMENTS.split())
+"""Kinds of arguments. An operator, or an object of another class, is none that a network has."""
+
+NAME = re.compile(r"[\w.+\-:@]*", re.ASCII)
+WORD = re.compile(r"\w*", re.ASCII)
+PATH = re.compile(r"(weight|tensor)_\d+", re.ASCII)
+SYMBOL = re.compile(r"[suz]+\d+|L|oo|int_oo|true|false|True|False", re.ASCII)
+ARGUMENT = re.compile(r"\w+", re.ASCII)
 
 FUNCTION = re.compile(
     r"Symbol|Integer|Rational|Float|Add|Mul|Pow|Mod|Max|Min|Eq|Ne|Lt|Le|Gt|Ge|And|Or|Not"
@@ -83,7 +105,7 @@ def harmless_archive(content: bytes, what: str) -> bytes:
         ModelError: if it is damaged, or holds something else than a network's graph and weights.
     """
     archive = open_archive(content, what)
-    members = {inner_name(name): name for name in archive.namelist()}
+    members = members_of(archive, what)
     if MODEL not in members:
         raise ModelError(
             f"{what}: is an archive of torch.export, but holds no {MODEL}; save one program with "
@@ -92,18 +114,17 @@ def harmless_archive(content: bytes, what: str) -> bytes:
     compiled = [name for name in members if name.startswith("data/aotinductor/")]
     if compiled:
         raise _unsafe(what, f"it holds compiled code ({compiled[0]})")
-    result = io.BytesIO()
-    with ZipFile(result, "w", ZIP_STORED) as copy:
-        for inner, name in members.items():
-            part = read_member(archive, name, what)
-            if inner == MODEL:
-                part = _harmless_program(part, what)
-            elif inner.startswith(CARRIED):
-                _check_data(inner, part, what)
-            elif inner not in FRAME:
-                continue
-            copy.writestr(ZipInfo(f"model/{inner}"), part)
-    return result.getvalue()
+    kept = {}
+    for name, member in members.items():
+        if name == MODEL:
+            kept[name] = _harmless_program(member.read(), what)
+        elif CARRIED.fullmatch(name) or FRAME.fullmatch(name):
+            kept[name] = member.read()
+            if name.endswith(".json"):
+                _check_data(name, kept[name], what)
+        elif name in PICKLED:
+            kept[name] = _plain_tensors(name, member.read(), what)
+    return repacked(kept | {EXAMPLE: b""}, "model")
 
 
 def _harmless_program(part: bytes, what: str) -> bytes:
@@ -122,6 +143,8 @@ def _check_value(value: Any, key: str, what: str) -> None:
             if name == "metadata":
                 value[name] = {}
                 continue
+            if name.startswith("as_") and name not in ARGUMENTS:
+                raise _unsafe(what, f"an operator is given {name.removeprefix('as_')[:60]!r}")
             if not (NAME.fullmatch(name) or _is_arithmetic(name)):
                 raise _unsafe(what, f"a name is {name[:60]!r}")
             _check_value(item, name, what)
@@ -140,9 +163,10 @@ def _check_string(value: str, key: str, what: str) -> None:
     elif key in ("in_spec", "out_spec"):
         _check_tree(json.loads(value), what)
     elif key == "target":
-        if not OPERATOR.fullmatch(value) or REACHES_FILES.match(value):
+        found = ATEN.fullmatch(value)
+        if not (OTHERS.fullmatch(value) if found is None else is_operator(found[1])):
             raise _unsafe(what, f"it calls {value[:60]}, which is no operator of torch's networks")
-    elif not NAME.fullmatch(value):
+    elif not (WORD if key == "name" else NAME).fullmatch(value):
         raise _unsafe(what, f"a name is {value[:60]!r}")
 
 
@@ -184,26 +208,37 @@ def _check_tree(tree: Any, what: str) -> None:
         _check_tree(tree.get("children_spec", []), what)
 
 
-def _check_data(inner: str, part: bytes, what: str) -> None:
+def _check_data(name: str, part: bytes, what: str) -> None:
     """Refuse what could not be loaded without executing it."""
-    name = inner.rpartition("/")[2]
-    if name.endswith(".json"):
-        try:
-            config = json.loads(part)["config"].values()
-            odd = [
-                str(entry["path_name"])
-                for entry in config
-                if entry["use_pickle"] or not PATH.fullmatch(entry["path_name"])
-            ]
-        except LOADING_ERRORS as error:
-            raise ModelError(f"{what}: {inner} is damaged; export the network again") from error
-        if odd:
-            raise _unsafe(what, f"{odd[0][:60]} is a pickled object")
-    elif name.endswith(".pt") and part:
-        try:
-            torch.load(io.BytesIO(part), map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise _unsafe(what, f"{inner} holds other pickled objects than tensors") from error
+    try:
+        config = json.loads(part)["config"].values()
+        odd = [
+            str(entry["path_name"])
+            for entry in config
+            if entry["use_pickle"] or not PATH.fullmatch(entry["path_name"])
+        ]
+    except (*LOADING_ERRORS, RecursionError) as error:
+        raise ModelError(f"{what}: {name} is damaged; export the network again") from error
+    if odd:
+        raise _unsafe(what, f"{odd[0][:60]} is a pickled object")
+
+
+def _plain_tensors(name: str, part: bytes, what: str) -> bytes:
+    """Return pickled tensors as pickled again: what was loaded as such, and nothing else."""
+    if not part:
+        return part
+    try:
+        tensors = torch.load(io.BytesIO(part), map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise _unsafe(what, f"{name} holds other pickled objects than tensors") from error
+    if not isinstance(tensors, dict) or not all(
+        isinstance(key, str) and type(tensor) in (torch.Tensor, nn.Parameter)
+        for key, tensor in tensors.items()
+    ):
+        raise _unsafe(what, f"{name} holds other pickled objects than tensors")
+    again = io.BytesIO()
+    torch.save(dict(tensors), again)
+    return again.getvalue()
 
 
 def _unsafe(what: str, reason: str) -> ModelError:

@@ -7,11 +7,9 @@ is run and no pickle is executed. What that language has to reach files is refus
 from __future__ import annotations
 
 import io
-import re
 import warnings
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
 
 import torch
 from torch import nn
@@ -21,16 +19,11 @@ from exactile.models.formats.content import (
     LOADING_ERRORS,
     digest_of,
     first_line,
-    inner_name,
-    open_archive,
     prepared,
     read_content,
-    read_member,
 )
+from exactile.models.formats.script_archive import harmless_script
 from exactile.models.network_file import NetworkFile
-
-REACHES_FILES = re.compile(rb"\b(save|from_file)\b")
-"""The operators of TorchScript that write or read files: aten::save and aten::from_file."""
 
 CONVOLUTIONS = {
     "aten::conv2d": 6,
@@ -95,8 +88,7 @@ def torchscript_network(content: bytes, what: str) -> nn.Module:
     Raises:
         ModelError: as `load_torchscript` does.
     """
-    archive = open_archive(content, what)
-    _refuse_access_to_files(archive, what)
+    content = harmless_script(content, what)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", DeprecationWarning)
@@ -148,18 +140,6 @@ def _tensor(network: nn.Module, value: Any) -> torch.Tensor | None:
     for name in reversed(names):
         found = getattr(found, name, None)
     return found if isinstance(found, torch.Tensor) else None
-
-
-def _refuse_access_to_files(archive: ZipFile, what: str) -> None:
-    for name in archive.namelist():
-        if not inner_name(name).startswith("code/") or name.endswith(".debug_pkl"):
-            continue
-        found = REACHES_FILES.search(read_member(archive, name, what))
-        if found:
-            raise ModelError(
-                f"{what}: its code names {found[0].decode()!r}, an operator that reaches files, "
-                "which a network has no need of; export the network without it"
-            )
 
 
 def _refuse_state(block: Any, what: str) -> None:
