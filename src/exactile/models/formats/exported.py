@@ -25,6 +25,7 @@ from exactile.models.formats.content import (
     read_content,
 )
 from exactile.models.formats.exported_archive import harmless_archive
+from exactile.models.formats.trial import try_out
 from exactile.models.network_file import NetworkFile
 
 DYNAMIC = (
@@ -47,24 +48,33 @@ def load_exported(path: Path) -> NetworkFile:
             sizes, or would have to be executed to be loaded.
     """
     content = read_content(path)
-    program = _load(harmless_archive(content, str(path)), str(path))
-    shape = _input_shape(program, str(path))
-    _check_sizes(shape, program.range_constraints, str(path))
-    try:
-        network: nn.Module = program.module()
-    except LOADING_ERRORS as error:
-        raise ModelError(
-            f"{path}: its program cannot be run: {first_line(error)}; {DYNAMIC}"
-        ) from error
+    checked = harmless_archive(content, str(path))
+    try_out(lambda _: _network(checked, str(path)), len(checked), str(path))
+    network, channels, dimensions = _network(checked, str(path))
     return NetworkFile(
         name=path.stem,
         version="",
         format="torch.export",
-        network=prepared(network, str(path)),
+        network=network,
         sha256=digest_of(content),
-        channels=shape[1] if isinstance(shape[1], int) else None,
-        dimensions=len(shape) - 2,
+        channels=channels,
+        dimensions=dimensions,
     )
+
+
+def _network(checked: bytes, what: str) -> tuple[nn.Module, int | None, int]:
+    """Return the network of a program with its channels, where they are fixed, and its axes."""
+    program = _load(checked, what)
+    shape = _input_shape(program, what)
+    _check_sizes(shape, program.range_constraints, what)
+    try:
+        network: nn.Module = program.module()
+    except LOADING_ERRORS as error:
+        raise ModelError(
+            f"{what}: its program cannot be run: {first_line(error)}; {DYNAMIC}"
+        ) from error
+    channels = shape[1] if isinstance(shape[1], int) else None
+    return prepared(network, what), channels, len(shape) - 2
 
 
 def _load(archive: bytes, what: str) -> torch.export.ExportedProgram:

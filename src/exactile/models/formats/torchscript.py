@@ -1,7 +1,8 @@
 """TorchScript: a file that `torch.jit.save` wrote, with the network's code and its weights.
 
-The code in such a file is of TorchScript's own language, which torch interprets; no Python in it
-is run and no pickle is executed. What that language has to reach files is refused beforehand.
+The code in such a file is of TorchScript's own language, which torch interprets. Its code and its
+pickles are judged before torch reads them (`script_archive`), the graph that torch makes of them
+before it is run, and the first run is one in a process that can do no harm (`trial`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from exactile.models.formats.content import (
     prepared,
     read_content,
 )
+from exactile.models.formats.operators import PRIMITIVES, is_operator
 from exactile.models.formats.script_archive import harmless_script
+from exactile.models.formats.trial import try_out
 from exactile.models.network_file import NetworkFile
 
 CONVOLUTIONS = {
@@ -88,12 +91,22 @@ def torchscript_network(content: bytes, what: str) -> nn.Module:
     Raises:
         ModelError: as `load_torchscript` does.
     """
-    content = harmless_script(content, what)
+    checked = harmless_script(content, what)
+    try_out(lambda _: _described_network(checked, what), len(checked), what)
+    return _loaded(checked, what)
+
+
+def _described_network(checked: bytes, what: str) -> tuple[nn.Module, int | None, int | None]:
+    network = _loaded(checked, what)
+    return network, *input_of(network)
+
+
+def _loaded(checked: bytes, what: str) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", DeprecationWarning)
             network: Any = torch.jit.load(  # type: ignore[no-untyped-call]
-                io.BytesIO(content), map_location="cpu"
+                io.BytesIO(checked), map_location="cpu"
             )
     except LOADING_ERRORS as error:
         raise ModelError(
@@ -101,6 +114,7 @@ def torchscript_network(content: bytes, what: str) -> nn.Module:
             "it again with torch.jit.save"
         ) from error
     _check_signature(network, what)
+    _refuse_other_operators(network.inlined_graph, what)
     _refuse_state(network.inlined_graph, what)
     return prepared(network, what)
 
@@ -140,6 +154,19 @@ def _tensor(network: nn.Module, value: Any) -> torch.Tensor | None:
     for name in reversed(names):
         found = getattr(found, name, None)
     return found if isinstance(found, torch.Tensor) else None
+
+
+def _refuse_other_operators(block: Any, what: str) -> None:
+    """Refuse what is not listed in the graph that torch made of the code, before it is run."""
+    for node in block.nodes():
+        space, _, name = node.kind().partition("::")
+        if not (name in PRIMITIVES if space == "prim" else space == "aten" and is_operator(name)):
+            raise ModelError(
+                f"{what}: its graph calls {node.kind()}, which is no operator of torch's networks; "
+                "export the network without it"
+            )
+        for inner in node.blocks():
+            _refuse_other_operators(inner, what)
 
 
 def _refuse_state(block: Any, what: str) -> None:
