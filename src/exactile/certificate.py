@@ -20,6 +20,7 @@ from exactile.geometry import Locality
 from exactile.images import OutputImage
 from exactile.images.digest import FileDigest
 from exactile.images.image_record import image_to_record
+from exactile.images.links import fresh, make_own_folder
 from exactile.images.work_folder import temporary_name
 from exactile.locality.poison import Proof
 from exactile.processing import Before
@@ -230,8 +231,8 @@ def written_beside(output: Path, content: Mapping[str, Any]) -> Iterator[None]:
     text = json.dumps(sealed(plain), indent=2)
     try:
         with _named_errors(path):
-            path.parent.mkdir(exist_ok=True)
-            partial.write_text(text + "\n", encoding="utf-8")
+            make_own_folder(path.parent, path.parent.parent)
+            fresh(partial).write_text(text + "\n", encoding="utf-8")
         yield
         with _named_errors(path):
             partial.replace(path)

@@ -10,7 +10,10 @@ from pathlib import Path
 from exactile.certificate import FOLDER
 from exactile.errors import CollectionError, OutputError
 from exactile.images import Mosaic, output_name, output_names, read_mosaic
+from exactile.images.links import fresh, refuse_links
+from exactile.images.work_folder import WORK_FOLDER
 from exactile.inputs import list_inputs
+from exactile.report.preview import REPORT_FOLDER
 from exactile.settings import SegmentSettings
 
 PREVIEW_NAME = "preview.json"
@@ -97,7 +100,7 @@ def write_preview(settings: SegmentSettings) -> Path:
     partial = settings.out_dir / f".{PREVIEW_NAME}.partial"
     content = {"filePattern": settings.file_pattern, "outDir": names}
     try:
-        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        fresh(partial).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         partial.replace(path)
     except OSError as error:
         with suppress(OSError):
@@ -118,12 +121,22 @@ def check_folder(path: Path) -> None:
         raise OutputError(
             f"--outDir {path}: {existing} is not writable; choose another, or permit writing"
         )
+    if path.is_dir():
+        refuse_links(path / WORK_FOLDER, path)
+        refuse_links(path / FOLDER, path)
+        for inner in (path / REPORT_FOLDER, *_inside(path / REPORT_FOLDER)):
+            refuse_links(inner, path)
     certificates = path / FOLDER
     if certificates.exists() and not certificates.is_dir():
         raise OutputError(
             f"{certificates}: the certificate cannot be written: this is no folder; move it, or "
             "choose another --outDir"
         )
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Return what lies in a folder; nothing where it is a link, or not there."""
+    return [] if folder.is_symlink() or not folder.is_dir() else list(folder.iterdir())
 
 
 def make_folder(path: Path) -> None:

@@ -23,6 +23,7 @@ from exactile.errors import OutputError
 from exactile.geometry import Interval
 from exactile.images import OutputImage, Plane
 from exactile.images.chunk_rows import ChunkRows
+from exactile.images.links import fresh, make_own_folder
 from exactile.shard import Shard
 from exactile.sharding import Part
 from exactile.stored_json import MalformedError, checked, read_json
@@ -62,7 +63,7 @@ class ShardRecord:
     def write(self, out_dir: Path) -> Path:
         """Write the record into its sub-folder of `out_dir`. Raises OutputError."""
         path = out_dir / SHARDS / f"{self.index:05}-of-{self.count:05}.json"
-        _write(path, json.dumps(asdict(self), indent=2) + "\n", self.index)
+        _write(out_dir, path, json.dumps(asdict(self), indent=2) + "\n", self.index)
         return path
 
 
@@ -80,9 +81,11 @@ def chunk_rows(
 ) -> ChunkRows:
     """Return where the chunks of a part lie, `rows` of a `plane` of the OME-Zarr `output`.
 
-    `image` describes the whole of it.
+    `image` describes the whole of it. Raises OutputError where links stand in the way.
     """
-    return ChunkRows(out_dir / CHUNKS / f"{output}.partial", image, plane, rows)
+    chunks = ChunkRows(out_dir / CHUNKS / f"{output}.partial", image, plane, rows)
+    chunks.refuse_links(out_dir)
+    return chunks
 
 
 def write_vectors(out_dir: Path, output: str, parts: Sequence[Part], shard: Shard) -> None:
@@ -93,7 +96,7 @@ def write_vectors(out_dir: Path, output: str, parts: Sequence[Part], shard: Shar
     planes = groupby(parts, key=lambda part: part.plane)
     for number, (_, group) in enumerate(planes):
         path = out_dir / VECTORS / output / f"img-global-positions-{number}.txt"
-        _write(path, "".join(_lines(group)), shard.index)
+        _write(out_dir, path, "".join(_lines(group)), shard.index)
 
 
 def _lines(parts: Iterator[Part]) -> Iterator[str]:
@@ -104,13 +107,13 @@ def _lines(parts: Iterator[Part]) -> Iterator[str]:
         )
 
 
-def _write(path: Path, text: str, index: int) -> None:
+def _write(out_dir: Path, path: Path, text: str, index: int) -> None:
     """Write a file at once, by way of one that no other shard writes."""
     partial = path.with_name(f".{path.name}.{index}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_own_folder(path.parent, out_dir)
         # Names of files need not be UTF-8; in a vector they have the bytes that they are.
-        partial.write_text(text, encoding="utf-8", errors="surrogateescape")
+        fresh(partial).write_text(text, encoding="utf-8", errors="surrogateescape")
         partial.replace(path)
     except OSError as error:
         with suppress(OSError):

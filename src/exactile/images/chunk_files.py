@@ -37,7 +37,8 @@ class ChunkFiles:
         """Store the bytes of a tile under its number; see TileStore."""
         path = self._path_of(tile)
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        descriptor = os.open(path, flags, 0o666)
         try:
             write_at(descriptor, data, 0)
         finally:

@@ -19,6 +19,7 @@ from pathlib import Path
 from exactile.geometry import Interval
 from exactile.images.digest import FileDigest
 from exactile.images.grid import cell_count
+from exactile.images.links import refuse_links
 from exactile.images.sink import OutputImage
 from exactile.images.source import Plane
 from exactile.images.storing_sink import TILE_SIDE
@@ -62,6 +63,14 @@ class ChunkRows:
         for folder in self._folders():
             sync(folder)
             sync_folder(folder.parent)
+
+    def refuse_links(self, base: Path) -> None:
+        """See that the chunks lie in folders, below `base`, and not behind links.
+
+        Raises OutputError.
+        """
+        for folder in self._folders():
+            refuse_links(folder, base)
 
     def remove(self) -> None:
         """Remove the chunks, as far as they are there."""

@@ -37,6 +37,7 @@ from typing import Any, BinaryIO, Literal, Self
 from exactile.errors import OutputError
 from exactile.images.folder_exchange import give_back
 from exactile.images.journal_lines import MOST_LINE, are_counts, make_line, parse_line
+from exactile.images.links import refuse_links, refuse_links_in
 from exactile.images.spool import Place, write_at
 from exactile.images.work_folder import named_errors, remove_empty, work_folder
 
@@ -82,7 +83,7 @@ class Journal:
         Raises:
             ResumeError: if another process writes the image; with `resume` true, if the journal is
                 damaged or of a run with another identity.
-            OutputError: if the disk refuses.
+            OutputError: if the disk refuses, or if there are links where it would write.
         """
         self.output = output
         self.folder = work_folder(output)
@@ -97,6 +98,8 @@ class Journal:
         self._appending = Lock()  # tiles are stored by several threads, notes taken by another
         self._closed = False
         self._resume, self._same_bits = resume, same_bits
+        refuse_links(self.folder, output.parent)
+        refuse_links_in(self.folder)
         with named_errors(output):
             self._descriptor = _open_locked(self.folder / NAME, output)
         try:

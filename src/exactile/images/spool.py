@@ -43,7 +43,7 @@ class PageSpool:
         Raises OSError; the tile is not stored then.
         """
         # Opened for each tile: the planes of a long series may all be open at once.
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o666)
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             write_at(descriptor, data, self._end)
         finally:

@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from exactile.errors import OutputError
+from exactile.images.links import refuse_links
 
 WORK_FOLDER = ".exactile"
 """The sub-folder of the output folder that holds temporary files while images are written."""
@@ -36,7 +37,11 @@ def temporary_name(name: str) -> str:
 
 
 def make_empty(folder: Path) -> None:
-    """Make `folder`, without what a killed run left in it. Raises OSError."""
+    """Make `folder`, without what a killed run left in it. Raises OSError.
+
+    Raises OutputError where it, or the one that it lies in, is a link.
+    """
+    refuse_links(folder, folder.parent.parent)
     for attempt in range(3):
         try:
             if folder.exists():

@@ -34,6 +34,7 @@ from exactile.images.folder_exchange import replace_folder
 from exactile.images.grid import cell, cell_count
 from exactile.images.journal import Journal
 from exactile.images.levels import level_shapes
+from exactile.images.links import refuse_links
 from exactile.images.sink import OutputImage
 from exactile.images.source import Plane
 from exactile.images.storing_sink import TILE_SIDE, StoringSink
@@ -80,6 +81,7 @@ class ZarrSink(StoringSink[ChunkFiles]):
         return ChunkFiles(partial(path_in, self._whole), partial(path_in, self.path))
 
     def _check_name(self) -> None:
+        refuse_links(self.path, self.path.parent)
         if self.path.is_dir() and not is_zarr(self.path) and any(self.path.iterdir()):
             raise OutputError(
                 f"{self.path} cannot be written: a folder that is no Zarr has that name; remove it"

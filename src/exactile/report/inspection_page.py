@@ -12,6 +12,7 @@ from rich.table import Table
 from exactile.choice import Choice
 from exactile.errors import OutputError
 from exactile.geometry import AXES
+from exactile.images.links import fresh
 from exactile.inspection import Inspection, Trial, plain
 from exactile.locality.poison import Proof
 from exactile.models.model import Model
@@ -47,9 +48,9 @@ def write_inspection(folder: Path, inspection: Inspection, trial: Trial | None) 
     make_folder(folder)
     try:
         text = as_text(inspection) + "\n"
-        (folder / "inspection.json").write_text(text, encoding="utf-8")
+        fresh(folder / "inspection.json").write_text(text, encoding="utf-8")
         if trial is not None and trial.field is not None:
-            path = folder / "effective_receptive_field.png"
+            path = fresh(folder / "effective_receptive_field.png")
             draw_field(trial.field, path, inspection.formula)
     except OSError as error:
         raise OutputError(f"--outDir {folder}: cannot be written ({error.strerror})") from error

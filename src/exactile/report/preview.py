@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from exactile.finishing import OutputType
 from exactile.geometry import PLANES, Box, Locality
 from exactile.images import Plane, Sink, Source, open_source
+from exactile.images.links import fresh, make_own_folder
 from exactile.images.work_folder import temporary_name
 from exactile.report.preview_drawing import Style, draw
 from exactile.report.samples import Lattice, Samples
@@ -106,9 +107,9 @@ class Preview:
         )
         path = preview_path(output)
         partial = path.with_name(temporary_name(path.name))
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_own_folder(path.parent, output.parent)
         try:
-            picture.save(partial, "PNG", compress_level=COMPRESSION)
+            picture.save(fresh(partial), "PNG", compress_level=COMPRESSION)
             partial.replace(path)
         finally:
             with suppress(OSError):

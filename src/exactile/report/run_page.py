@@ -20,6 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from exactile import __version__
 from exactile.certificate import certificate_path
+from exactile.images.links import fresh, make_own_folder
 from exactile.report.preview import REPORT_FOLDER, style_of
 from exactile.report.preview_drawing import CLASS_COLOURS
 from exactile.report.run_facts import EXACT, MOST_KINDS, WHOLE, Outcome, RunFacts, State, gather
@@ -68,9 +69,9 @@ class RunPage:
             return False
         partial = self.path.with_name(NAME + ".partial")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_own_folder(self.path.parent, self.settings.out_dir)
             # Names of files need not be UTF-8.
-            with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            with fresh(partial).open("w", encoding="utf-8", errors="backslashreplace") as file:
                 file.writelines(render(gather(self.outcomes), self.settings))
             partial.replace(self.path)
         except OSError as error:

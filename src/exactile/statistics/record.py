@@ -17,6 +17,7 @@ from exactile.geometry import PLANES
 from exactile.images import Source
 from exactile.images.digest import FileDigest
 from exactile.images.grid import cell_count
+from exactile.images.links import fresh
 from exactile.images.work_folder import temporary_name
 from exactile.processing import Before, Measured, Pointwise, Standardize
 from exactile.stored_json import MalformedError, checked, read_json, sealed, unsealed
@@ -117,7 +118,7 @@ def write_record(path: Path, record: Record) -> None:
     text = json.dumps(sealed(asdict(record)))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text + "\n", encoding="utf-8")
+        fresh(partial).write_text(text + "\n", encoding="utf-8")
         partial.replace(path)
     except OSError as error:
         with suppress(OSError):

@@ -1,7 +1,8 @@
 """ONNX: the graph becomes calls of torch's operators, which are traced as those of any network.
 
 Nothing is believed of that: the network must agree with ONNX Runtime on noise, at several sizes,
-before it is used (`onnx_agreement`).
+before it is used (`onnx_agreement`). All of that is first done in a process that can do no harm
+(`trial`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from typing import Any
 from torch import nn
 
 from exactile.errors import ModelError
+from exactile.isolation import Tell, can_confine
 from exactile.models.formats.content import digest_of, first_line, prepared, read_content
 from exactile.models.formats.onnx_agreement import compare
+from exactile.models.formats.onnx_external import load_external
 from exactile.models.formats.reordered import Reordered
+from exactile.models.formats.trial import try_out
 from exactile.models.network_file import NetworkFile
 
 ADVICE = "export the network as TorchScript or with torch.export"
@@ -24,6 +28,9 @@ ADVICE = "export the network as TorchScript or with torch.export"
 TO_CHANNELS_FIRST = {4: [0, 3, 1, 2], 5: [0, 4, 1, 2, 3]}
 TO_CHANNELS_LAST = {4: [0, 2, 3, 1], 5: [0, 2, 3, 4, 1]}
 """Orders of a Transpose by which networks of channels-last frameworks begin and end."""
+
+SECONDS = 120
+"""What conversion and comparison may take."""
 
 AXES = {4: ("bcyx", "byxc"), 5: ("bczyx", "bzyxc")}
 """Letters of the axes by their number, with the channels first and last."""
@@ -51,14 +58,11 @@ def load_onnx(path: Path) -> NetworkFile:
     """
     content = read_content(path)
     loaded = onnx_network(content, str(path), path.parent)
-    network, usual = loaded.network, AXES[len(loaded.shape)][0]
-    if loaded.axes != (usual, usual):
-        network = Reordered(network, *loaded.axes).eval()
     return NetworkFile(
         name=path.stem,
         version="",
         format="ONNX",
-        network=network,
+        network=in_usual_axes(loaded.network, loaded.axes),
         sha256=loaded.sha256,
         channels=loaded.shape[loaded.axes[0].index("c")],
         dimensions=len(loaded.shape) - 2,
@@ -88,7 +92,7 @@ def onnx_network(content: bytes, what: str, folder: Path | None) -> OnnxNetwork:
             f"{what}: is not an ONNX model, or a damaged one ({first_line(error)}); copy or "
             "export it again"
         ) from error
-    parts = _load_external(onnx, model, what, folder)
+    parts = load_external(onnx, model, what, folder)
     image, output = _one_each(model, what)
     shape = _shape_of(image, what)
     result = _declared(output) if len(_declared(output)) == len(shape) else (None,) * len(shape)
@@ -96,41 +100,26 @@ def onnx_network(content: bytes, what: str, folder: Path | None) -> OnnxNetwork:
         _axes(shape, _movers(model, image.name, taken=True), TO_CHANNELS_FIRST),
         _axes(result, _movers(model, output.name, taken=False), TO_CHANNELS_LAST),
     )
-    network = _convert(model, image.name, output.name, what)
-    compare(model, network, image.name, output.name, shape, axes[0], what)
+
+    def compared() -> nn.Module:
+        network = _convert(model, image.name, output.name, what)
+        compare(model, network, image.name, output.name, shape, axes[0], what)
+        return network
+
+    def tried(tell: Tell) -> tuple[nn.Module, int | None, int]:
+        tell("it was converted to torch and compared with ONNX Runtime")
+        channels = shape[axes[0].index("c")]
+        return in_usual_axes(compared(), axes), channels, len(shape) - 2
+
+    try_out(tried, len(content) + sum(map(len, parts)), what, SECONDS)
+    network = _convert(model, image.name, output.name, what) if can_confine() else compared()
     return OnnxNetwork(prepared(network, what), shape, axes, digest_of(content, *parts))
 
 
-def _load_external(onnx: Any, model: Any, what: str, folder: Path | None) -> list[bytes]:
-    """Read the tensors that lie in other files; return the bytes of these files."""
-    names = sorted(
-        {
-            entry.value
-            for tensor in model.graph.initializer
-            if tensor.data_location == onnx.TensorProto.EXTERNAL
-            for entry in tensor.external_data
-            if entry.key == "location"
-        }
-    )
-    if not names:
-        return []
-    if folder is None:
-        raise ModelError(
-            f"{what}: its weights lie in other files ({', '.join(names)}); unpack the archive "
-            "and name the unpacked folder"
-        )
-    for name in names:
-        if not (folder / name).resolve().is_relative_to(folder.resolve()):
-            raise ModelError(f"{what}: names weights outside its folder ({name}); move them there")
-    parts = [read_content(folder / name) for name in names]
-    try:
-        onnx.load_external_data_for_model(model, str(folder))
-    except Exception as error:
-        raise ModelError(
-            f"{what}: its weights in {', '.join(names)} cannot be read ({first_line(error)}); "
-            "save it as one file"
-        ) from error
-    return parts
+def in_usual_axes(network: nn.Module, axes: tuple[str, str]) -> nn.Module:
+    """Return a network that takes and returns (N, channels, *extent)."""
+    usual = AXES[len(axes[0])][0]
+    return network if axes == (usual, usual) else Reordered(network, *axes).eval()
 
 
 def _one_each(model: Any, what: str) -> tuple[Any, Any]:
