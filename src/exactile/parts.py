@@ -29,6 +29,7 @@ from exactile.images.chunk_rows import ChunkRows
 from exactile.images.digest import FileDigest
 from exactile.images.grid import cell_count
 from exactile.images.journal import differences
+from exactile.images.links import is_plain_name
 from exactile.images.zarr_layout import is_zarr_name
 from exactile.shard import Shard
 from exactile.shard_files import SHARDS, ShardRecord, chunk_rows
@@ -192,7 +193,7 @@ def _read(roots: Iterable[Path], name: str, index: int) -> StoredPart:
         ) from error
     part, output, image = placed
     facts = certificate.result
-    if facts.identity.get(THE_PART) != str(part):
+    if facts.identity.get(THE_PART) != str(part) or not is_plain_name(output):
         raise AssemblyError(
             f"{found}: contradicts itself: it speaks of {part} of {output}, and of "
             f"{facts.identity.get(THE_PART)}; run shard {index} again"

@@ -55,6 +55,15 @@ def make_own_folder(folder: Path, base: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
+def is_plain_name(name: str) -> bool:
+    """Return whether `name` is that of something in a folder, and no way out of it.
+
+    >>> is_plain_name("a.ome.tif"), is_plain_name(".."), is_plain_name("b/a.ome.tif")
+    (True, False, False)
+    """
+    return Path(name).name == name and name not in ("", ".", "..") and "\0" not in name
+
+
 def fresh(path: Path) -> Path:
     """Return `path`, without the file, or the link, that had this name. Raises OSError."""
     path.unlink(missing_ok=True)

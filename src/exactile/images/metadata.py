@@ -146,6 +146,10 @@ def parse_ome(xml: str | bytes | None, path: Path) -> OME | None:
     """
     if xml is None:
         return None
+    if "<!DOCTYPE" in xml:
+        # OME-XML has none; one could name other files, or entities that grow without end.
+        logger.warning("%s: its OME-XML has a document type of its own and is ignored", path)
+        return None
     import ome_types
 
     try:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from exactile.errors import CollectionError
 from exactile.images.digest import FileDigest
+from exactile.images.links import is_plain_name
 from exactile.images.stitching_vector import Placement, read_vector
 
 _NAMED = 5
@@ -85,9 +86,7 @@ def _lacking(folder: Path, placements: tuple[Placement, ...]) -> list[Placement]
 
 def _is_in(folder: Path, name: str) -> bool:
     """Return whether `folder` has an entry `name`; a name that no file can have is not there."""
-    if name == ".." or Path(name).name != name:
-        return False
     try:
-        return (folder / name).exists()
+        return is_plain_name(name) and (folder / name).exists()
     except OSError:
         return False

@@ -45,6 +45,10 @@ SMALL = 1 << 26
 """Bytes that any archive may unpack to."""
 
 
+MOST_SHOWN = 60
+"""Letters of a file that are quoted."""
+
+
 def read_content(path: Path) -> bytes:
     """Return the bytes of the file at `path`.
 
@@ -167,6 +171,11 @@ def check_size(archive: ZipFile, what: str) -> None:
 def inner_name(name: str) -> str:
     """Return a member's name without the folder that torch puts around all of its members."""
     return name.partition("/")[2] or name
+
+
+def shown(text: str) -> str:
+    """Return what a file says as it may be printed: in one line, and not much of it."""
+    return text[:MOST_SHOWN].encode("unicode_escape").decode("ascii")
 
 
 def first_line(error: BaseException) -> str:

@@ -25,6 +25,7 @@ from exactile.models.formats.content import (
     members_of,
     open_archive,
     repacked,
+    shown,
 )
 from exactile.models.formats.operators import is_operator
 
@@ -144,7 +145,8 @@ def _check_value(value: Any, key: str, what: str) -> None:
                 value[name] = {}
                 continue
             if name.startswith("as_") and name not in ARGUMENTS:
-                raise _unsafe(what, f"an operator is given {name.removeprefix('as_')[:60]!r}")
+                kind = shown(name.removeprefix("as_"))
+                raise _unsafe(what, f"an operator is given {kind!r}")
             if not (NAME.fullmatch(name) or _is_arithmetic(name)):
                 raise _unsafe(what, f"a name is {name[:60]!r}")
             _check_value(item, name, what)
@@ -165,7 +167,9 @@ def _check_string(value: str, key: str, what: str) -> None:
     elif key == "target":
         found = ATEN.fullmatch(value)
         if not (OTHERS.fullmatch(value) if found is None else is_operator(found[1])):
-            raise _unsafe(what, f"it calls {value[:60]}, which is no operator of torch's networks")
+            raise _unsafe(
+                what, f"it calls {shown(value)}, which is no operator of torch's networks"
+            )
     elif not (WORD if key == "name" else NAME).fullmatch(value):
         raise _unsafe(what, f"a name is {value[:60]!r}")
 
@@ -204,7 +208,7 @@ def _check_tree(tree: Any, what: str) -> None:
             _check_tree(item, what)
     elif isinstance(tree, dict):
         if tree.get("type") not in TREES:
-            raise _unsafe(what, f"it takes or returns a {str(tree.get('type'))[:60]}")
+            raise _unsafe(what, f"it takes or returns a {shown(str(tree.get('type')))}")
         _check_tree(tree.get("children_spec", []), what)
 
 
@@ -220,7 +224,7 @@ def _check_data(name: str, part: bytes, what: str) -> None:
     except (*LOADING_ERRORS, RecursionError) as error:
         raise ModelError(f"{what}: {name} is damaged; export the network again") from error
     if odd:
-        raise _unsafe(what, f"{odd[0][:60]} is a pickled object")
+        raise _unsafe(what, f"{shown(odd[0])} is a pickled object")
 
 
 def _plain_tensors(name: str, part: bytes, what: str) -> bytes:

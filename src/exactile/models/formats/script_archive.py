@@ -13,7 +13,7 @@ import pickletools
 import re
 
 from exactile.errors import ModelError
-from exactile.models.formats.content import members_of, open_archive, repacked
+from exactile.models.formats.content import members_of, open_archive, repacked, shown
 from exactile.models.formats.script_code import ForbiddenError, check_code
 
 CODE = re.compile(r"code/(__torch__(?:/\w+)*\.py)", re.ASCII)
@@ -88,7 +88,7 @@ def _check_pickle(name: str, content: bytes) -> None:
             if operation.name not in OPERATIONS:
                 raise ForbiddenError(f"member {name} has the operation {operation.name}")
             if operation.name == "GLOBAL" and not GLOBALS.fullmatch(str(argument)):
-                raise ForbiddenError(f"member {name} names {argument}")
+                raise ForbiddenError(f"member {name} names {shown(str(argument))}")
     except ForbiddenError:
         raise
     except Exception as error:
