@@ -110,6 +110,10 @@ class ModelRecord:
     """Digest of the weights."""
     normalization: str
     """From the image to the network's input."""
+    output: str
+    """Which of the network's several outputs it is; empty where there is one."""
+    output_meaning: str
+    """What the output is taken for, and why."""
     finishing: str
     """From the network's output to what the model declares as its result."""
     classes: tuple[str, ...]

@@ -40,7 +40,7 @@ def objection(model: Model) -> str:
 
     It is tried on zeros, on the least extent that the network was seen on, in two parts.
     """
-    if isinstance(model.network, torch.jit.ScriptModule):
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.network.modules()):
         return (
             "TorchScript runs past the rules of exchange; export the network with torch.export, or "
             "to ONNX"

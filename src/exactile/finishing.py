@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from exactile.errors import ModelError
+from exactile.meaning.reading import Meaning
+from exactile.normalization import describe
 from exactile.normalization.apply import apply
 from exactile.normalization.apply_on_device import apply_on_device
 from exactile.processing import After, Sigmoid, Softmax
@@ -25,24 +27,6 @@ to be called once, by any thread."""
 MOST_SMALL_CLASSES = 256
 """So many classes have numbers of 8 bits."""
 
-ENDS_IN_PROBABILITIES = (
-    "aten.sigmoid",
-    "aten.special_expit",
-    "aten.hardsigmoid",
-    "aten.softmax",
-    "aten._softmax",
-)
-"""Operators that give numbers from 0 to 1: a network that ends in one needs no further step."""
-
-ENDS_IN_CLASSES = ("aten.argmax", "aten.argmin")
-"""Operators that give numbers of classes."""
-
-ENDS_IN_LOGARITHMS = ("aten.log_sigmoid", "aten.log_sigmoid_forward")
-"""Operators that give logarithms of probabilities which no usual step turns back.
-
-Softmax turns back a log_softmax: it does not change by what is added to all channels of a pixel.
-"""
-
 
 @dataclass(frozen=True)
 class Finishing:
@@ -50,6 +34,8 @@ class Finishing:
 
     after: tuple[After, ...]
     """From the network's output to the declared result: what `probabilities` are."""
+    numbers: bool = False
+    """The output are numbers of classes, in one channel."""
 
     def declared(self, output: Tensor) -> Tensor:
         """Return the declared result for `output` (K, ...), float32 of the same shape and device.
@@ -63,7 +49,11 @@ class Finishing:
     @property
     def keeps_order(self) -> bool:
         """Whether the largest channel of the output is the largest of the declared result."""
-        return all(isinstance(step, (Softmax, Sigmoid)) for step in self.after)
+        return not self.numbers and all(isinstance(step, (Softmax, Sigmoid)) for step in self.after)
+
+    def describe(self) -> str:
+        """Return in words what becomes of the output."""
+        return "numbers of classes, as they are" if self.numbers else describe(self.after)
 
     def labels(self, output: Tensor) -> Tensor:
         """Return the class numbers (...) for `output` (K, ...), uint8, or int32 beyond 256 classes.
@@ -71,8 +61,14 @@ class Finishing:
         Of several channels, the first of the largest. Softmax and sigmoid keep the order of the
         channels, so the output itself decides, which rounding to equal probabilities cannot blur;
         after any other step the declared result decides. A single channel is foreground, 1, where
-        the declared result is above 0.5, which for a sigmoid is an output above 0.
+        the declared result is above 0.5, which for a sigmoid is an output above 0. Numbers of
+        classes are labels as they are.
+
+        Raises:
+            ModelError: if they are no whole numbers, or more than labels can hold.
         """
+        if self.numbers:
+            return _as_labels(output[0])
         if len(output) == 1:
             if self.after == (Sigmoid(),):
                 return (output[0] > 0).to(torch.uint8)
@@ -80,29 +76,15 @@ class Finishing:
         return _first_largest(output if self.keeps_order else self.declared(output))
 
 
-def default_finishing(outputs: int, ends_in: str) -> Finishing:
-    """Return what is usual for a network of `outputs` channels whose file declares nothing.
+def finishing_for(meaning: Meaning | None, outputs: int) -> Finishing:
+    """Return what is usual for an output of `outputs` channels with this meaning.
 
-    `ends_in` is its last operator, such as `aten.sigmoid`. An output that is a probability stays as
-    it is; anything else is taken as logits: softmax for several channels, sigmoid for one.
-
-    Raises:
-        ModelError: if the output is numbers of classes, or a logarithm of probabilities that
-            neither softmax nor sigmoid turns back.
+    Of logits, softmax for several channels, sigmoid for one. Where the meaning is not known, the
+    declared result is the output as it is.
     """
-    if ends_in in ENDS_IN_LOGARITHMS:
-        raise ModelError(
-            f"the network ends in {ends_in}: its output is neither a logit nor a probability; "
-            "leave that operator out, or end in sigmoid"
-        )
-    if ends_in in ENDS_IN_CLASSES:
-        raise ModelError(
-            f"the network ends in {ends_in}: its output are numbers of classes, from which nothing "
-            "else follows; leave that operator out, labels are made here"
-        )
-    if ends_in in ENDS_IN_PROBABILITIES:
-        return Finishing(())
-    return Finishing((Softmax() if outputs > 1 else Sigmoid(),))
+    if meaning == "logits":
+        return Finishing((Softmax() if outputs > 1 else Sigmoid(),))
+    return Finishing((), numbers=meaning == "classes")
 
 
 def label_dtype(classes: int) -> np.dtype[Any]:
@@ -170,6 +152,24 @@ def _as_array(values: Tensor, classes: int) -> NDArray[Any]:
     array: NDArray[Any] = values.numpy()
     # Few operators of PyTorch know uint16, so such labels were int32 until here.
     return array if values.is_floating_point() else array.astype(label_dtype(classes), copy=False)
+
+
+def _as_labels(numbers: Tensor) -> Tensor:
+    """Return numbers of classes as uint8.
+
+    Raises:
+        ModelError: if they are none.
+    """
+    # NaN is not equal to itself.
+    odd = numbers[(numbers != numbers.round()) | (numbers < 0) | (numbers >= MOST_SMALL_CLASSES)]
+    if odd.numel():
+        raise ModelError(
+            f"the network's output is taken for numbers of classes, but holds "
+            f"{float(odd[0]):g}; labels are whole numbers from 0 to "
+            f"{MOST_SMALL_CLASSES - 1}: say what it is with --outputMeaning, or use --outputType "
+            "logits"
+        )
+    return numbers.to(torch.uint8)
 
 
 def _first_largest(output: Tensor) -> Tensor:

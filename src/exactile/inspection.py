@@ -29,6 +29,7 @@ from exactile.memory.size import parse_size_in_bytes
 from exactile.models.loading import open_model
 from exactile.models.model import Model, complete
 from exactile.models.network_file import NetworkFile
+from exactile.models.told import NOTHING, Told, parse_channel_count
 from exactile.tiling import WRITER_TILE
 
 LARGEST_SIDE = 10**9
@@ -112,6 +113,8 @@ class Inspection:
             "format": self.file.format,
             "parameters": self.parameters,
             "declared_halo": self.file.declared_halo,
+            "outputs": list(self.file.outputs),
+            "output": self.file.output,
         }
         if self.exchange is not None:
             facts["exchange"] = asdict(self.exchange)
@@ -127,6 +130,8 @@ class Inspection:
             "formula": list(self.formula),
             "channels": self.model.channels,
             "classes": list(self.model.classes),
+            "output_meaning": self.model.reading.meaning,
+            "output_meaning_because": self.model.reading.why,
             "operators": analysis.operators,
         }
         if self.asked is not None and self.choice is not None:
@@ -150,9 +155,9 @@ def plain(number: Fraction) -> int | float:
     return int(number) if number.denominator == 1 else float(number)
 
 
-def _exchange(file: NetworkFile) -> Exchange:
+def _exchange(file: NetworkFile, told: Told) -> Exchange:
     try:
-        model = complete(file, exchange=True)
+        model = complete(file, told, exchange=True)
     except ModelError:
         return Exchange((), "where its output lies in the image cannot be told")
     said = objection(model)
@@ -160,13 +165,17 @@ def _exchange(file: NetworkFile) -> Exchange:
 
 
 def inspect_model(
-    path: Path, image: Path | tuple[int, ...] | None, memory: Literal["auto"] | int = "auto"
+    path: Path,
+    image: Path | tuple[int, ...] | None,
+    memory: Literal["auto"] | int = "auto",
+    told: Told = NOTHING,
 ) -> Inspection:
     """Trace the model at `path`, and plan an `image`, which a file or its sides are given for.
 
     Sides are pixels in array order. Of a file only its size is read, a volume's for a network that
-    takes volumes. The plan may take `memory` bytes, or most of what this machine has left. Nothing
-    is run, but two small parts of zeros through a network that is refused.
+    takes volumes. The plan may take `memory` bytes, or most of what this machine has left. `told`
+    is what is said of a model whose file does not. Nothing is run, but two small parts of zeros
+    through a network that is refused.
 
     Raises:
         ModelError: if there is no model, or it cannot be run at all.
@@ -174,12 +183,13 @@ def inspect_model(
         SettingsError: if the image has another number of axes than the network takes.
         ImageError: if the file cannot be opened.
     """
-    file = open_model(path)
+    file = open_model(path, told.output)
     parameters = sum(tensor.numel() for tensor in file.network.parameters())
     try:
-        model = complete(file)
+        model = complete(file, told)
     except NotLocal as refused:
-        return Inspection(file, parameters, None, refused.refusals, (), exchange=_exchange(file))
+        exchange = _exchange(file, told)
+        return Inspection(file, parameters, None, refused.refusals, (), exchange=exchange)
     try:
         formula = formula_radius_of(file.network, model.channels, model.dimensions)
     except ModelError:
@@ -260,6 +270,20 @@ def parse_memory(text: str) -> Literal["auto"] | int:
         return parse_size_in_bytes(text)
     except ValueError as error:
         raise SettingsError(f"--memory {text!r} {error}") from error
+
+
+def parse_channels(text: str) -> int | None:
+    """Return the number of channels in `text`; None where it is blank.
+
+    Raises:
+        SettingsError: if it is no such number.
+    """
+    if not text:
+        return None
+    try:
+        return parse_channel_count(text)
+    except ValueError as error:
+        raise SettingsError(f"--channels {text!r} {error}") from error
 
 
 def parse_size(text: str) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ from exactile.memory.available import Available, memory_budget
 from exactile.memory.cost import PassCost, estimate_cost, measure_cost
 from exactile.memory.step import step_bytes
 from exactile.models.loading import load_model
-from exactile.models.model import Model
+from exactile.models.model import Model, check_meaning
 from exactile.normalization import describe
 from exactile.settings import SegmentSettings
 from exactile.statistics.folder import StatisticsFolder
@@ -169,10 +169,11 @@ def make_job(settings: SegmentSettings) -> Job:
     """
     device = choose_device(settings.device)
     statistics = StatisticsFolder.given(settings.statistics) if settings.statistics else None
-    model = load_model(settings.model, settings.normalization, exchange=True)
+    model = load_model(settings.model, settings.told, exchange=True)
     if model.dimensions == VOLUMES:
         _check_volumes(settings, model)
     check_strategy(model, settings.strategy)
+    check_meaning(model, settings.output_type)
     _warn_of_assumptions(model)
     eager = make_engine(model.network, device, settings.precision)
     budget = memory_budget(settings.memory, device)
@@ -249,13 +250,16 @@ def _warn_of_assumptions(model: Model) -> None:
             model.name,
             describe(model.before),
         )
-    if model.file.after is None:
+    if model.file.after:
+        return
+    logger.info("%s: its output is %s", model.name, model.reading.sentence())
+    if model.reading.meaning == "logits" and model.file.after is None:
         logger.warning(
             "%s does not say what its output means: its last operator is %s, so from there to "
-            "probabilities %s is assumed",
+            "probabilities %s is assumed; --outputMeaning says so",
             model.name,
             model.analysis.last,
-            describe(model.finishing.after),
+            model.finishing.describe(),
         )
 
 

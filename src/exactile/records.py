@@ -114,6 +114,8 @@ def describe_output(
 
 def label_names(model: Model) -> tuple[str, ...]:
     """Return what the numbers of the labels stand for, from 0."""
+    if model.finishing.numbers:
+        return ()
     # A single channel is foreground, 1, or not.
     return model.classes if len(model.classes) > 1 else ("background", *model.classes)
 
@@ -160,7 +162,9 @@ def certify(
             format=model.file.format,
             sha256=model.file.sha256,
             normalization=describe(model.before) + " (assumed)" * model.assumed,
-            finishing=describe(model.finishing.after),
+            output=model.file.output,
+            output_meaning=model.reading.sentence(),
+            finishing=model.finishing.describe(),
             classes=model.classes,
             locality=model.locality,
             operators=model.analysis.operators,

@@ -24,6 +24,7 @@ from exactile.images import DEFAULT_PATTERN
 from exactile.images.zarr_layout import DEFAULT_VERSION, NgffVersion, is_zarr_name
 from exactile.memory.size import parse_size_in_bytes
 from exactile.models.loading import BUNDLED
+from exactile.models.told import Told, parse_channel_count
 from exactile.normalization import parse_normalization
 from exactile.processing import Before
 from exactile.shard import Shard, parse_shard
@@ -53,12 +54,18 @@ class SegmentSettings(BaseModel):
     """What comes of a mosaic: one image named after the vector, or files as those of the input."""
     model: Path = BUNDLED
     """The model: a folder with a card, a bioimage.io description, or a file of a known format."""
+    output: str | None = None
+    """Which of a model's several outputs is segmented: its name, or its place from 0."""
+    channels: int | None = None
+    """How many channels the model takes, where its file does not say and several run."""
     normalization: tuple[Before, ...] | None = None
     """How images are normalised, for a model that does not say so itself."""
     statistics: Path | None = None
     """Folder of statistics that `exactile statistics` measured; else each image is measured."""
     output_type: OutputType = "labels"
     """uint8 class numbers, or float32 probabilities or logits with one channel for each class."""
+    output_meaning: Literal["auto", "logits", "probabilities", "classes"] = "auto"
+    """What the model's output means: auto is what its last operators prove."""
     strategy: Literal["auto", "tile", "exchange"] = "auto"
     """Tiles with halos, parts that exchange theirs, or what is predicted to cost less."""
     tile_size: Literal["auto"] | int = "auto"
@@ -118,6 +125,11 @@ class SegmentSettings(BaseModel):
             raise ValueError("is not a number of zones; use 0 for none, or a number such as 5")
         return int(value)
 
+    @field_validator("channels", mode="before")
+    @classmethod
+    def _channel_count_from_text(cls, value: Any) -> Any:
+        return parse_channel_count(value)
+
     @field_validator("device")
     @classmethod
     def _known_device(cls, value: str) -> str:
@@ -148,6 +160,11 @@ class SegmentSettings(BaseModel):
         if isinstance(parts, list) and not all(part.isdecimal() for part in parts):
             raise ValueError("is not a channel; use a number from 0, or several such as 0,2")
         return parts
+
+    @property
+    def told(self) -> Told:
+        """What is said of the model, where its file leaves it open."""
+        return Told(self.normalization, self.channels, self.output, self.output_meaning)
 
     def zarr_version_of(self, output: str) -> NgffVersion | None:
         """Return the version in which the result `output` is written; None for an OME-TIFF."""

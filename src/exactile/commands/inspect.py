@@ -19,6 +19,12 @@ def inspect(
     model: Annotated[
         str, typer.Option("--model", help="A model's folder or file; default bundled.")
     ] = "",
+    output: Annotated[
+        str, typer.Option("--output", help="Of several outputs, this one; as for segment.")
+    ] = "",
+    channels: Annotated[
+        str, typer.Option("--channels", help="How many the model takes; as for segment.")
+    ] = "",
     image: Annotated[
         str, typer.Option("--image", help="Plan for this image; only its size is read.")
     ] = "",
@@ -46,18 +52,21 @@ def inspect(
     from exactile.devices import limit_threads
     from exactile.inspection import (
         inspect_model,
+        parse_channels,
         parse_memory,
         parse_size,
         try_out,
     )
     from exactile.models.loading import BUNDLED
+    from exactile.models.told import Told
     from exactile.report.inspection_page import as_text, print_inspection, write_inspection
 
     if image and size:
         raise SettingsError("--image and --size both give a size; use one of them")
     limit_threads(os.environ.get("NUM_THREADS"))
     asked = Path(image) if image else parse_size(size) if size else None
-    found = inspect_model(Path(model) if model else BUNDLED, asked, parse_memory(memory))
+    told = Told(output=output or None, channels=parse_channels(channels))
+    found = inspect_model(Path(model) if model else BUNDLED, asked, parse_memory(memory), told)
     trial = try_out(found.model, found.asked) if found.model and (out_dir or not as_json) else None
     if as_json:
         typer.echo(as_text(found))

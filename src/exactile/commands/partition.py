@@ -36,12 +36,15 @@ def partition(
         str,
         typer.Option("--model", help="A model's folder or file, not TorchScript; default bundled."),
     ] = "",
+    output: Annotated[str, typer.Option("--output", help="As for segment.")] = "",
+    channels: Annotated[str, typer.Option("--channels", help="As for segment.")] = "",
     normalization: Annotated[
         str, typer.Option("--normalization", help="For models that do not say; as for segment.")
     ] = "",
     output_type: Annotated[
         str, typer.Option("--outputType", help="labels, probabilities, logits; default labels.")
     ] = "",
+    output_meaning: Annotated[str, typer.Option("--outputMeaning", help="As for segment.")] = "",
     device: Annotated[
         str, typer.Option("--device", help="auto, cpu, cuda, cuda:N; default auto.")
     ] = "",
@@ -83,8 +86,11 @@ def partition(
         "outDir": out_dir,
         "filePattern": file_pattern,
         "model": model,
+        "output": output,
+        "channels": channels,
         "normalization": normalization,
         "outputType": output_type,
+        "outputMeaning": output_meaning,
         "device": device,
         "precision": precision,
         "channel": channel,

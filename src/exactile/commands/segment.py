@@ -48,6 +48,16 @@ def segment(
             "bundled.",
         ),
     ] = "",
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output", help="Of a model's several outputs, this one: its name, or place from 0."
+        ),
+    ] = "",
+    channels: Annotated[
+        str,
+        typer.Option("--channels", help="How many the model takes, if its file does not say."),
+    ] = "",
     normalization: Annotated[
         str,
         typer.Option(
@@ -65,6 +75,13 @@ def segment(
     ] = "",
     output_type: Annotated[
         str, typer.Option("--outputType", help="labels, probabilities, logits; default labels.")
+    ] = "",
+    output_meaning: Annotated[
+        str,
+        typer.Option(
+            "--outputMeaning",
+            help="logits, probabilities, classes; default auto: what the last operators prove.",
+        ),
     ] = "",
     strategy: Annotated[
         str, typer.Option("--strategy", help="auto, tile, exchange; default auto.")
@@ -143,9 +160,12 @@ def segment(
         "stitchingVector": stitching_vector,
         "mosaicOutput": mosaic_output,
         "model": model,
+        "output": output,
+        "channels": channels,
         "normalization": normalization,
         "statistics": statistics,
         "outputType": output_type,
+        "outputMeaning": output_meaning,
         "strategy": strategy,
         "tileSize": tile_size,
         "device": device,

@@ -21,6 +21,8 @@ def measure_statistics(
     model: Annotated[
         str, typer.Option("--model", help="The model that segment will run; default bundled.")
     ] = "",
+    output: Annotated[str, typer.Option("--output", help="As for segment.")] = "",
+    channels: Annotated[str, typer.Option("--channels", help="As for segment.")] = "",
     normalization: Annotated[
         str, typer.Option("--normalization", help="For models that do not say; as for segment.")
     ] = "",
@@ -46,6 +48,8 @@ def measure_statistics(
         "outDir": out_dir,
         "filePattern": file_pattern,
         "model": model,
+        "output": output,
+        "channels": channels,
         "normalization": normalization,
         "channel": channel,
     }

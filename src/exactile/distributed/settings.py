@@ -10,8 +10,8 @@ from pydantic import field_validator
 from exactile.settings import SegmentSettings
 
 OPTIONS = (
-    *("inp_dir", "out_dir", "file_pattern", "model", "normalization", "output_type", "device"),
-    *("precision", "channel", "mesh", "axes", "timeout"),
+    *("inp_dir", "out_dir", "file_pattern", "model", "output", "channels", "normalization"),
+    *("output_type", "output_meaning", "device", "precision", "channel", "mesh", "axes", "timeout"),
 )
 """The fields that the command has options for; the others keep their defaults."""
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from exactile.finishing import Finishing, default_finishing, finish
+from exactile.finishing import Finishing, finish, finishing_for
 from exactile.geometry import Box, Halo, Interval, Locality, ceil_to
 from exactile.locality.analysis import Analysis
 from exactile.locality.modulepath import evaluation
@@ -72,7 +72,7 @@ def error_at(
     zone = in_output(analysis.locality, Box(tuple(zones)))
     window = Box(tuple(windows))
     crop = zone.relative_to(in_output(analysis.locality, window))
-    finishing = finishing or default_finishing(analysis.outputs, analysis.last)
+    finishing = finishing or finishing_for("logits", analysis.outputs)
     dtype, device = kind_of(module)
     generator = torch.Generator().manual_seed(seed)
     image = torch.randn((1, channels, *shape), generator=generator).to(device, dtype)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import chain
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import torch
@@ -52,6 +52,16 @@ from exactile.locality.run import (
 )
 
 
+class Observer(Protocol):
+    """Who looks on while a network is traced."""
+
+    def called(self, call: Call) -> None:
+        """See a call whose outputs are known."""
+
+    def returned(self, output: torch.Tensor) -> None:
+        """See the network's output."""
+
+
 class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Carries a reach beside every tensor; see the module's text."""
 
@@ -62,6 +72,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         path: ModulePath,
         weights: dict[int, str],
         earlier: Run | None,
+        observer: Observer | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.extent = extent
@@ -69,6 +80,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.path = path
         self.weights = weights
         self.earlier = earlier
+        self.observer = observer
         self.records: list[Record] = []
         self.refusals: dict[tuple[str, str], Refusal] = {}
         self.diverged: Refusal | None = None
@@ -185,6 +197,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             before.outputs if before else None,
         )
         made = self.judge(func, call, harmless)
+        if self.observer is not None:
+            self.observer.called(call)
         made_by = maker(operator, [self.maker_of(tensor) for tensor in tensors])
         for output, reach in zip(outputs, made, strict=True):
             self.reaches[output] = reach
@@ -255,18 +269,24 @@ def kind_of(module: nn.Module) -> tuple[torch.dtype, torch.device]:
 
 
 def trace(
-    module: nn.Module, channels: int, extent: tuple[int, ...], axis: int, earlier: Run | None = None
+    module: nn.Module,
+    channels: int,
+    extent: tuple[int, ...],
+    axis: int,
+    earlier: Run | None = None,
+    observer: Observer | None = None,
 ) -> Run:
     """Run `module` on a fake image of `extent` and return what it depends on along `axis`.
 
     The image has shape (1, channels, *extent), or has a batch of `BATCH` images for `BATCH_AXIS`.
-    `earlier` is a run at smaller extents: the two together show which dimensions grow.
+    `earlier` is a run at smaller extents: the two together show which dimensions grow. An
+    `observer` sees every call.
 
     Raises `Failed` where the network cannot run on this image and `Outputs` where it does not
     return one tensor.
     """
     path = ModulePath(named_modules(module))
-    tracer = Tracer(extent, axis, path, named_weights(module), earlier)
+    tracer = Tracer(extent, axis, path, named_weights(module), earlier, observer)
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(quiet_logs())
@@ -281,7 +301,10 @@ def trace(
         tracer.reaches[image] = source(image.shape, 0 if axis == BATCH_AXIS else 2 + axis)
         try:
             output = torch.func.functionalize(tracer.run)(module, image)
-            return tracer.result(axis, only_tensor(output))
+            found = only_tensor(output)
+            if observer is not None:
+                observer.returned(found)
+            return tracer.result(axis, found)
         except Stopped:
             return tracer.result(axis)
         except RUN_ERRORS as error:

@@ -77,6 +77,19 @@ OPTIONS = (
         role="model",
     ),
     Option(
+        "output",
+        "Model output",
+        "Which of the model's several outputs is segmented: its name, or its number from 0; blank "
+        "if it has one",
+        "Only for a model that returns several tensors. exactile inspect lists their names.",
+    ),
+    Option(
+        "channels",
+        "Model channels",
+        "How many channels the model takes, where its file does not say; blank if it does",
+        "A number such as 3. Which of the images' channels these are is said by Channel.",
+    ),
+    Option(
         "normalization",
         "Normalization",
         "How images are normalised, for a model that does not say so itself: none, zscore, "
@@ -97,6 +110,14 @@ OPTIONS = (
         "What is written: uint8 labels, or float32 probabilities or logits with a channel for "
         "each class",
         "Labels for most next steps; probabilities or logits to go on computing.",
+    ),
+    Option(
+        "outputMeaning",
+        "Output meaning",
+        "What the model's output means, for a model that does not say: auto is what its last "
+        "operators prove",
+        "logits are numbers of both signs, probabilities lie from 0 to 1, classes are numbers of "
+        "classes in one channel.",
     ),
     Option(
         "strategy",

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 
 from torch import nn
 
 from exactile.errors import ModelError
-from exactile.finishing import Finishing, default_finishing
-from exactile.geometry import PLANES, VOLUMES, Locality
+from exactile.finishing import Finishing, OutputType, finishing_for
+from exactile.geometry import Locality
 from exactile.locality import Analysis, NotLocal, Refusal, analyze
+from exactile.meaning.reading import Reading
+from exactile.models.channels import choose_sizes
 from exactile.models.formats.fixed_size import explain_fixed_size
 from exactile.models.network_file import NetworkFile
+from exactile.models.output import doubt, reading_of
+from exactile.models.told import NOTHING, Told
 from exactile.models.whole_extent import without_locality
 from exactile.processing import Before, ZScore
-
-USUAL_CHANNELS = (1, 3, 2, 4)
-"""Tried in this order where a file does not say how many channels its network takes."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Model:
     """From the image to the network's input."""
     assumed: bool
     """`before` is the usual z-score, because neither the file nor the user says anything."""
+    reading: Reading
+    """What the network's output is taken for."""
     finishing: Finishing
     """From the network's output to labels and probabilities."""
     analysis: Analysis
@@ -61,23 +63,27 @@ class Model:
         return len(self.locality.axes)
 
 
-def complete(
-    file: NetworkFile, before: tuple[Before, ...] | None = None, *, exchange: bool = False
-) -> Model:
-    """Return the model in `file`, traced; `before` is the user's word on how images are normalised.
+def complete(file: NetworkFile, told: Told = NOTHING, *, exchange: bool = False) -> Model:
+    """Return the model in `file`, traced; `told` is the user's word on what it leaves open.
 
     With `exchange`, a network without locality is taken as well, and `refused` says so.
 
     Raises:
         NotLocal: if the network cannot be run in exact tiles: also where its output cannot be
             placed, and where its export takes one size only.
-        ModelError: if it cannot be run at all, or if `before` contradicts the file.
+        ModelError: if it cannot be run at all, if `told` contradicts the file, or if neither says
+            how many channels it takes.
     """
-    if before is not None and file.before is not None:
+    if told.before is not None and file.before is not None:
         raise ModelError(
             f"{file.name} says itself how its images are normalised; leave out --normalization"
         )
-    channels, analysis, refused = _trace(file, exchange)
+    if None not in (told.channels, file.channels) and told.channels != file.channels:
+        raise ModelError(
+            f"--channels {told.channels}: {file.name} takes {file.channels}, as its file says; "
+            "leave --channels out, and choose those of the images with --channel"
+        )
+    channels, analysis, refused = _trace(file, told.channels or file.channels, exchange)
     if not analysis.outputs:
         raise _refusal(file, "it returns no channels; export a network with an output")
     if analysis.unplaced:
@@ -91,21 +97,34 @@ def complete(
             f"{file.name}: names {len(file.classes)} classes, but its network returns "
             f"{analysis.outputs} channels; correct the description"
         )
-    declared = before if file.before is None else file.before
+    declared = told.before if file.before is None else file.before
+    reading = reading_of(file, told.meaning, channels, analysis)
     return Model(
         file=file,
         channels=channels,
         classes=file.classes or tuple(f"class {index}" for index in range(analysis.outputs)),
         before=(ZScore(),) if declared is None else declared,
         assumed=declared is None,
+        reading=reading,
         finishing=(
-            default_finishing(analysis.outputs, analysis.last)
-            if file.after is None
-            else Finishing(file.after)
+            Finishing(file.after)
+            if file.after
+            else finishing_for(reading.meaning, analysis.outputs)
         ),
         analysis=analysis,
         refused=refused,
     )
+
+
+def check_meaning(model: Model, output_type: OutputType) -> None:
+    """See that what is known of the output of `model` is enough to write it as `output_type`.
+
+    Raises:
+        ModelError: if it is not.
+    """
+    said = doubt(model.file, model.reading, model.finishing, len(model.classes), output_type)
+    if said:
+        raise ModelError(f"{model.name}: {said}")
 
 
 def _refusal(file: NetworkFile, reason: str) -> NotLocal:
@@ -113,30 +132,30 @@ def _refusal(file: NetworkFile, reason: str) -> NotLocal:
     return NotLocal((Refusal("the network", file.name, reason),))
 
 
-def _trace(file: NetworkFile, exchange: bool) -> tuple[int, Analysis, NotLocal | None]:
-    """Return the number of channels and the analysis, trying the usual numbers where needed.
+def _trace(
+    file: NetworkFile, channels: int | None, exchange: bool
+) -> tuple[int, Analysis, NotLocal | None]:
+    """Return the number of channels and the analysis.
 
     With `exchange`, that of a network without locality is what stands for it; why comes with it.
     """
-    counts = USUAL_CHANNELS if file.channels is None else (file.channels,)
-    sizes = (PLANES, VOLUMES) if file.dimensions is None else (file.dimensions,)
     failures = []
-    for dimensions, channels in product(sizes, counts):
+    for size, count in choose_sizes(file.network, file.name, channels, file.dimensions):
         try:
-            return channels, analyze(file.network, channels, dimensions), None
+            return count, analyze(file.network, count, size), None
         except ModelError as error:
-            fixed = explain_fixed_size(file.network, channels, dimensions)
+            fixed = explain_fixed_size(file.network, count, size)
             if fixed is not None:
                 raise _refusal(file, f"{fixed}; export it again with dynamic sizes") from error
             if isinstance(error, NotLocal):
                 if not exchange:
                     raise
-                found = without_locality(file.network, channels, dimensions, error)
-                return channels, found, error
-            failures.append(error)
-    if len(failures) == 1:
-        raise ModelError(f"{file.name}: {failures[0]}") from failures[0]
+                return count, without_locality(file.network, count, size, error), error
+            failures.append((count, error))
+    tried = list(dict.fromkeys(count for count, _ in failures))
+    if len(failures) == 1 or channels is not None:
+        raise ModelError(f"{file.name}: {failures[0][1]}") from failures[0][1]
     raise ModelError(
         f"{file.name}: does not say how many channels it takes, and does not run on "
-        f"{', '.join(map(str, counts))}: {failures[0]}"
-    ) from failures[0]
+        f"{', '.join(map(str, tried))}: {failures[0][1]}; say how many with --channels N"
+    ) from failures[0][1]

@@ -32,5 +32,10 @@ class NetworkFile:
     """Pre-processing; an empty tuple says that there is none."""
     after: tuple[After, ...] | None = None
     """Post-processing; an empty tuple says that there is none."""
+    outputs: tuple[str, ...] = ()
+    """Names of all outputs that its network has, where they are several; those without a name are
+    numbered from 0."""
+    output: str = ""
+    """Name of the one that `network` returns, where they are several."""
     declared_halo: tuple[int, ...] | None = None
     """The halo that a description declares, by spatial axis, in pixels: to compare, not to use."""

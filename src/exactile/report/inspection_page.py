@@ -76,7 +76,10 @@ def _rows(inspection: Inspection, trial: Trial | None) -> Iterator[tuple[str, st
         f"{_channels(model.channels)}; {describe(model.before)}"
         + (", assumed: the file does not say" if model.assumed else ""),
     )
+    if file.outputs:
+        yield "outputs", f"{', '.join(file.outputs)}; this is {file.output}"
     yield "output", f"{_channels(len(model.classes))}: {', '.join(model.classes)}"
+    yield "meaning", model.reading.sentence()
     yield from _locality_rows(inspection, model)
     if trial is not None:
         yield from _trial_rows(trial, model)

@@ -69,7 +69,7 @@ def measure_collection(settings: SegmentSettings, shard: Shard) -> Iterator[Meas
         ExactileError: if no image could be done at all: settings, model, collection, output folder.
     """
     paths = tuple(plan_outputs(settings))
-    model = load_model(settings.model, settings.normalization, exchange=True)
+    model = load_model(settings.model, settings.told, exchange=True)
     make_folder(settings.out_dir)
     folder = StatisticsFolder(settings.out_dir / FOLDER)
     logger.info("measures what this needs: %s", describe(model.before))

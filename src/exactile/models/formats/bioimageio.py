@@ -25,6 +25,7 @@ from exactile.models.formats.content import (
 )
 from exactile.models.formats.onnx import onnx_network
 from exactile.models.formats.reordered import Reordered
+from exactile.models.formats.selection import listed, place_of
 from exactile.models.formats.torchscript import input_of, torchscript_network
 from exactile.models.network_file import NetworkFile
 
@@ -78,8 +79,10 @@ def described(names: list[str]) -> str | None:
     return None
 
 
-def load_bioimageio(path: Path) -> NetworkFile:
+def load_bioimageio(path: Path, output: str | None = None) -> NetworkFile:
     """Load the model at `path`: a folder with a description, a description, or a zip archive.
+
+    Of several outputs, that called `output` is taken.
 
     Raises:
         ModelError: if description or weights are missing or damaged, or if the model cannot be
@@ -87,19 +90,34 @@ def load_bioimageio(path: Path) -> NetworkFile:
     """
     package = _Package(path)
     description = _description(package)
-    source = _only(description.inputs, "inputs", str(path))
-    result = _only(description.outputs, "outputs", str(path))
+    source = _only_input(description.inputs, str(path))
+    described_outputs = tuple(_name(tensor) for tensor in description.outputs)
+    place = place_of(
+        described_outputs,
+        output,
+        str(path),
+        f"{len(described_outputs)} tensors ({listed(described_outputs)})",
+    )
+    result = tensor_of(description.outputs[place], f"{path}: output {described_outputs[place]}")
+    several = len(described_outputs) > 1
     kind, content = _weights(package, description.weights)
     weights = f"{path}: its {kind} weights"
+    wanted = str(place) if several else None
     if kind == "onnx":
         folder = None if package.archive is not None else package.folder
-        converted = onnx_network(content, weights, folder)
-        network, digest = converted.network, converted.sha256
+        converted = onnx_network(content, weights, folder, wanted)
+        network, digest, returned = converted.network, converted.sha256, converted.outputs
         channels: int | None = converted.shape[1]
         dimensions: int | None = len(converted.shape) - 2
     else:
-        network, digest = torchscript_network(content, weights), digest_of(content)
+        network, returned, _ = torchscript_network(content, weights, wanted)
+        digest = digest_of(content)
         channels, dimensions = input_of(network)
+    if several and len(returned) != len(described_outputs):
+        raise ModelError(
+            f"{path}: describes {len(described_outputs)} outputs, but its weights return "
+            f"{max(len(returned), 1)}; correct the description"
+        )
     usual = "bc" + source.space
     if (source.axes, result.axes) != (usual, usual):
         network = Reordered(network, source.axes, result.axes).eval()
@@ -125,6 +143,8 @@ def load_bioimageio(path: Path) -> NetworkFile:
         classes=result.channel_names,
         before=steps_before(source),
         after=steps_after(result),
+        outputs=described_outputs if several else (),
+        output=described_outputs[place] if several else "",
         declared_halo=(
             tuple(result.halo.get(letter, 0) for letter in source.space) if result.halo else None
         ),
@@ -181,15 +201,18 @@ def _refuse_references(content: dict[Any, Any], path: Path) -> None:
             )
 
 
-def _only(tensors: Any, kind: str, what: str) -> Described:
+def _only_input(tensors: Any, what: str) -> Described:
     if len(tensors) != 1:
-        names = ", ".join(str(getattr(t, "id", None) or t.name) for t in tensors)
+        names = ", ".join(map(_name, tensors))
         raise ModelError(
-            f"{what}: describes {len(tensors)} {kind} ({names}), but networks of one input and "
-            "one output are run here; wrap the network and describe that"
+            f"{what}: describes {len(tensors)} inputs ({names}), but networks of one input are run "
+            "here; wrap the network and describe that"
         )
-    name = getattr(tensors[0], "id", None) or tensors[0].name
-    return tensor_of(tensors[0], f"{what}: {kind[:-1]} {name}")
+    return tensor_of(tensors[0], f"{what}: input {_name(tensors[0])}")
+
+
+def _name(tensor: Any) -> str:
+    return str(getattr(tensor, "id", None) or tensor.name)
 
 
 def _weights(package: _Package, described_weights: Any) -> tuple[str, bytes]:

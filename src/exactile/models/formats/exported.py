@@ -25,6 +25,7 @@ from exactile.models.formats.content import (
     read_content,
 )
 from exactile.models.formats.exported_archive import harmless_archive
+from exactile.models.formats.exported_outputs import choose_output
 from exactile.models.formats.trial import try_out
 from exactile.models.network_file import NetworkFile
 
@@ -40,17 +41,17 @@ ENOUGH = 1 << 15
 """A program whose largest size is this or more counts as one that takes any."""
 
 
-def load_exported(path: Path) -> NetworkFile:
-    """Load the program that `torch.export.save` wrote to `path`.
+def load_exported(path: Path, output: str | None = None) -> NetworkFile:
+    """Load the program that `torch.export.save` wrote to `path`; of several outputs, `output`.
 
     Raises:
-        ModelError: if it cannot be loaded, has not one input and one output, only takes some
+        ModelError: if it cannot be loaded, has not one input, or not the output, only takes some
             sizes, or would have to be executed to be loaded.
     """
     content = read_content(path)
     checked = harmless_archive(content, str(path))
-    try_out(lambda _: _network(checked, str(path)), len(checked), str(path))
-    network, channels, dimensions = _network(checked, str(path))
+    try_out(lambda _: _network(checked, output, str(path))[:3], len(checked), str(path))
+    network, channels, dimensions, outputs, chosen = _network(checked, output, str(path))
     return NetworkFile(
         name=path.stem,
         version="",
@@ -59,22 +60,26 @@ def load_exported(path: Path) -> NetworkFile:
         sha256=digest_of(content),
         channels=channels,
         dimensions=dimensions,
+        outputs=outputs,
+        output=chosen,
     )
 
 
-def _network(checked: bytes, what: str) -> tuple[nn.Module, int | None, int]:
-    """Return the network of a program with its channels, where they are fixed, and its axes."""
+def _network(
+    checked: bytes, output: str | None, what: str
+) -> tuple[nn.Module, int | None, int, tuple[str, ...], str]:
+    """Return network, channels where they are fixed, axes, names of outputs, and the one chosen."""
     program = _load(checked, what)
     shape = _input_shape(program, what)
     _check_sizes(shape, program.range_constraints, what)
     try:
-        network: nn.Module = program.module()
+        network, outputs, chosen = choose_output(program, output, what)
     except LOADING_ERRORS as error:
         raise ModelError(
             f"{what}: its program cannot be run: {first_line(error)}; {DYNAMIC}"
         ) from error
     channels = shape[1] if isinstance(shape[1], int) else None
-    return prepared(network, what), channels, len(shape) - 2
+    return prepared(network, what), channels, len(shape) - 2, outputs, chosen
 
 
 def _load(archive: bytes, what: str) -> torch.export.ExportedProgram:
@@ -91,22 +96,11 @@ def _load(archive: bytes, what: str) -> torch.export.ExportedProgram:
 def _input_shape(program: torch.export.ExportedProgram, what: str) -> tuple[Any, ...]:
     """Return the shape of the one input: numbers where sizes are fixed, symbols elsewhere."""
     signature = program.graph_signature
-    inputs, outputs = signature.user_inputs, signature.user_outputs
+    inputs = signature.user_inputs
     if len(inputs) != 1:
         raise ModelError(
             f"{what}: takes {len(inputs)} inputs ({', '.join(map(str, inputs))}), but networks of "
             "one image are run here; wrap it so that it takes the image alone, and export that"
-        )
-    if len(outputs) != 1:
-        raise ModelError(
-            f"{what}: returns {len(outputs)} tensors ({', '.join(map(str, outputs))}), but one is "
-            "segmented; wrap it so that it returns the one you want, and export that"
-        )
-    result = program.call_spec.out_spec
-    if result is not None and not result.is_leaf():
-        raise ModelError(
-            f"{what}: returns its tensor inside a {getattr(result.type, '__name__', 'container')}; "
-            "wrap it so that it returns the tensor itself, and export that"
         )
     node = next(node for node in program.graph.nodes if node.name == inputs[0])
     shape = tuple(getattr(node.meta.get("val"), "shape", ()))

@@ -19,6 +19,7 @@ from exactile.isolation import Tell, can_confine
 from exactile.models.formats.content import digest_of, first_line, prepared, read_content
 from exactile.models.formats.onnx_agreement import compare
 from exactile.models.formats.onnx_external import load_external
+from exactile.models.formats.onnx_outputs import choose_output
 from exactile.models.formats.reordered import Reordered
 from exactile.models.formats.trial import try_out
 from exactile.models.network_file import NetworkFile
@@ -47,17 +48,23 @@ class OnnxNetwork:
     """Letters of the axes of input and output."""
     sha256: str
     """Digest of the file, and of those beside it that hold its tensors."""
+    outputs: tuple[str, ...]
+    """Names of the outputs, where there are several."""
+    output: str
+    """Which of them it returns."""
 
 
-def load_onnx(path: Path) -> NetworkFile:
+def load_onnx(path: Path, output: str | None = None) -> NetworkFile:
     """Load the ONNX model at `path`; tensors in files beside it are read as well.
 
+    Of several outputs, that called `output` is taken.
+
     Raises:
-        ModelError: if it cannot be loaded or converted, has not one input and one output, or if
-            the packages of the extra `onnx` are missing.
+        ModelError: if it cannot be loaded or converted, has not one input, or not the output, or
+            if the packages of the extra `onnx` are missing.
     """
     content = read_content(path)
-    loaded = onnx_network(content, str(path), path.parent)
+    loaded = onnx_network(content, str(path), path.parent, output)
     return NetworkFile(
         name=path.stem,
         version="",
@@ -66,11 +73,17 @@ def load_onnx(path: Path) -> NetworkFile:
         sha256=loaded.sha256,
         channels=loaded.shape[loaded.axes[0].index("c")],
         dimensions=len(loaded.shape) - 2,
+        outputs=loaded.outputs,
+        output=loaded.output,
     )
 
 
-def onnx_network(content: bytes, what: str, folder: Path | None) -> OnnxNetwork:
+def onnx_network(
+    content: bytes, what: str, folder: Path | None, wanted: str | None = None
+) -> OnnxNetwork:
     """Return the network of the model in `content`, in the axes of the model.
+
+    It returns the output `wanted`, which must be named where there are several.
 
     `what` names the file in a refusal; `folder` is where files with tensors lie, if anywhere.
 
@@ -93,7 +106,9 @@ def onnx_network(content: bytes, what: str, folder: Path | None) -> OnnxNetwork:
             "export it again"
         ) from error
     parts = load_external(onnx, model, what, folder)
-    image, output = _one_each(model, what)
+    image = _only_input(model, what)
+    outputs, chosen = choose_output(model, wanted, what)
+    output = model.graph.output[0]
     shape = _shape_of(image, what)
     result = _declared(output) if len(_declared(output)) == len(shape) else (None,) * len(shape)
     axes = (
@@ -113,7 +128,8 @@ def onnx_network(content: bytes, what: str, folder: Path | None) -> OnnxNetwork:
 
     try_out(tried, len(content) + sum(map(len, parts)), what, SECONDS)
     network = _convert(model, image.name, output.name, what) if can_confine() else compared()
-    return OnnxNetwork(prepared(network, what), shape, axes, digest_of(content, *parts))
+    digest = digest_of(content, *parts)
+    return OnnxNetwork(prepared(network, what), shape, axes, digest, outputs, chosen)
 
 
 def in_usual_axes(network: nn.Module, axes: tuple[str, str]) -> nn.Module:
@@ -122,8 +138,8 @@ def in_usual_axes(network: nn.Module, axes: tuple[str, str]) -> nn.Module:
     return network if axes == (usual, usual) else Reordered(network, *axes).eval()
 
 
-def _one_each(model: Any, what: str) -> tuple[Any, Any]:
-    """Return the declarations of the one input and the one output."""
+def _only_input(model: Any, what: str) -> Any:
+    """Return the declaration of the one input."""
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     if len(inputs) != 1:
@@ -132,13 +148,7 @@ def _one_each(model: Any, what: str) -> tuple[Any, Any]:
             f"{what}: takes {len(inputs)} inputs ({names}), but networks of one image are run "
             "here; export it so that it takes the image alone"
         )
-    if len(model.graph.output) != 1:
-        names = ", ".join(value.name for value in model.graph.output)
-        raise ModelError(
-            f"{what}: returns {len(model.graph.output)} tensors ({names}), but one is segmented; "
-            "export it so that it returns the one you want"
-        )
-    return inputs[0], model.graph.output[0]
+    return inputs[0]
 
 
 def _declared(value: Any) -> tuple[int | None, ...]:

@@ -61,15 +61,17 @@ LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How torch before 1.6 starts its files."""
 
 
-def open_network(path: Path) -> NetworkFile:
+def open_network(path: Path, output: str | None = None) -> NetworkFile:
     """Load the model at `path`, of any format but our own card, without executing what it brings.
+
+    `output` says which of several outputs is segmented: its name, or its place from 0.
 
     Raises:
         ModelError: if it is no model, or one that cannot be run; the message says what it is.
     """
     try:
         if path.is_dir():
-            return _open_folder(path)
+            return _open_folder(path, output)
         with path.open("rb") as file:
             head = file.read(HEAD)
     except OSError as error:
@@ -80,24 +82,24 @@ def open_network(path: Path) -> NetworkFile:
     if not head:
         raise ModelError(f"{path}: is empty; copy or download the model again")
     if path.suffix.lower() in (".yaml", ".yml"):
-        return load_bioimageio(path)
+        return load_bioimageio(path, output)
     if head.startswith(b"PK\x03\x04"):
-        return _open_zip(path)
+        return _open_zip(path, output)
     if head.startswith(b"\x80") and head[1:2] in b"\x02\x03\x04\x05":
         with path.open("rb") as file:
             content = file.read(ENOUGH_OF_A_PICKLE)
         raise _refused_pickle(path, inspect(content), torch_wrote=head.startswith(LEGACY))
     kind = "" if _may_be_onnx(head) else _kind(path, head)
     if not kind or (kind == UNKNOWN and path.suffix.lower() == ".onnx"):
-        return load_onnx(path)
+        return load_onnx(path, output)
     raise ModelError(f"{path}: is no model that can be run: it is {kind}. {KNOWN}")
 
 
-def _open_folder(path: Path) -> NetworkFile:
+def _open_folder(path: Path, output: str | None) -> NetworkFile:
     """Open the description in a folder, or its only model: workflow engines hand folders over."""
     names = sorted(entry.name for entry in path.iterdir())
     if described(names) is not None:
-        return load_bioimageio(path)
+        return load_bioimageio(path, output)
     if "saved_model.pb" in names:
         raise ModelError(
             f"{path}: is a TensorFlow SavedModel, which is not run here; convert it to ONNX "
@@ -105,7 +107,7 @@ def _open_folder(path: Path) -> NetworkFile:
         )
     models = [n for n in names if n.endswith((".pt", ".pth", ".ts", ".pt2", ".onnx", ".zip"))]
     if len(models) == 1:
-        return open_network(path / models[0])
+        return open_network(path / models[0], output)
     advice = f"name the file itself ({', '.join(models[:5])})" if models else "name a model's file"
     raise ModelError(
         f"{path}: is a folder without a description (model.json, bioimageio.yaml or rdf.yaml); "
@@ -113,19 +115,19 @@ def _open_folder(path: Path) -> NetworkFile:
     )
 
 
-def _open_zip(path: Path) -> NetworkFile:
+def _open_zip(path: Path, output: str | None) -> NetworkFile:
     with open_archive(path, str(path)) as archive:
         names = archive.namelist()
         inner = {inner_name(name): name for name in names}
         pickle = read_member(archive, inner["data.pkl"], str(path)) if "data.pkl" in inner else b""
     if "data.pkl" in inner and "constants.pkl" in inner:
-        return load_torchscript(path)
+        return load_torchscript(path, output)
     if "archive_format" in inner or "serialized_exported_program.json" in names:
-        return load_exported(path)
+        return load_exported(path, output)
     if "data.pkl" in inner:
         raise _refused_pickle(path, inspect(pickle), torch_wrote=True)
     if described(names) is not None:
-        return load_bioimageio(path)
+        return load_bioimageio(path, output)
     raise ModelError(f"{path}: is no model that can be run: it is {_archive(names)}. {KNOWN}")
 
 

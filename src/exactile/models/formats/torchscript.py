@@ -25,6 +25,7 @@ from exactile.models.formats.content import (
 )
 from exactile.models.formats.operators import PRIMITIVES, is_operator
 from exactile.models.formats.script_archive import harmless_script
+from exactile.models.formats.script_outputs import choose_output
 from exactile.models.formats.trial import try_out
 from exactile.models.network_file import NetworkFile
 
@@ -55,17 +56,17 @@ KEEPS_CHANNELS = (
 """Operators whose result has the channels of their first argument."""
 
 
-def load_torchscript(path: Path) -> NetworkFile:
-    """Load the TorchScript module at `path`.
+def load_torchscript(path: Path, output: str | None = None) -> NetworkFile:
+    """Load the TorchScript module at `path`; of several outputs, that called `output`.
 
     Channels and dimensions are those of the convolution that takes the image; where none does so
     directly, they are not known.
 
     Raises:
-        ModelError: if it cannot be loaded, or has not one input and one output.
+        ModelError: if it cannot be loaded, or has not one input, or not the output.
     """
     content = read_content(path)
-    network = torchscript_network(content, str(path))
+    network, outputs, chosen = torchscript_network(content, str(path), output)
     channels, dimensions = input_of(network)
     return NetworkFile(
         name=path.stem,
@@ -75,6 +76,8 @@ def load_torchscript(path: Path) -> NetworkFile:
         sha256=digest_of(content),
         channels=channels,
         dimensions=dimensions,
+        outputs=outputs,
+        output=chosen,
     )
 
 
@@ -85,23 +88,32 @@ CHANGES_A_CONTAINER = frozenset(
 """Operators that change a list or a dictionary."""
 
 
-def torchscript_network(content: bytes, what: str) -> nn.Module:
+def torchscript_network(
+    content: bytes, what: str, output: str | None = None
+) -> tuple[nn.Module, tuple[str, ...], str]:
     """Return the module in `content`, ready to run; `what` names the file in a refusal.
+
+    It returns the output `output`, whose own name and those of all come with it where they are
+    several.
 
     Raises:
         ModelError: as `load_torchscript` does.
     """
     checked = harmless_script(content, what)
-    try_out(lambda _: _described_network(checked, what), len(checked), what)
-    return _loaded(checked, what)
+    try_out(lambda _: _described_network(checked, output, what), len(checked), what)
+    return _loaded(checked, output, what)
 
 
-def _described_network(checked: bytes, what: str) -> tuple[nn.Module, int | None, int | None]:
-    network = _loaded(checked, what)
+def _described_network(
+    checked: bytes, output: str | None, what: str
+) -> tuple[nn.Module, int | None, int | None]:
+    network, *_ = _loaded(checked, output, what)
     return network, *input_of(network)
 
 
-def _loaded(checked: bytes, what: str) -> nn.Module:
+def _loaded(
+    checked: bytes, output: str | None, what: str
+) -> tuple[nn.Module, tuple[str, ...], str]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", DeprecationWarning)
@@ -116,7 +128,8 @@ def _loaded(checked: bytes, what: str) -> nn.Module:
     _check_signature(network, what)
     _refuse_other_operators(network.inlined_graph, what)
     _refuse_state(network.inlined_graph, what)
-    return prepared(network, what)
+    chosen, outputs, name = choose_output(network, output, what)
+    return prepared(chosen, what), outputs, name
 
 
 def input_of(network: nn.Module) -> tuple[int | None, int | None]:
@@ -186,7 +199,7 @@ def _refuse_state(block: Any, what: str) -> None:
 
 
 def _check_signature(network: Any, what: str) -> None:
-    """Refuse a module that does not map one tensor to one tensor."""
+    """Refuse a module that does not take one tensor."""
     if not callable(getattr(network, "forward", None)):
         raise ModelError(f"{what}: has no method forward; save the network itself")
     schema = network.forward.schema
@@ -196,22 +209,6 @@ def _check_signature(network: Any, what: str) -> None:
             f"{what}: takes {len(needed)} inputs ({', '.join(needed)}), but networks of one image "
             "are run here; wrap it so that it takes the image alone, and export that"
         )
-    result = schema.returns[0].type
-    if result.kind() != "TensorType":
-        raise ModelError(
-            f"{what}: returns {_described(network, result)}, but one tensor is segmented; wrap it "
-            "so that it returns the one you want, and export that"
-        )
-
-
-def _described(network: Any, result: Any) -> str:
-    output = next(network.graph.outputs()).node()
-    if output.kind() == "prim::DictConstruct":
-        keys = [value.toIValue() for value in list(output.inputs())[::2]]
-        return f"a dictionary ({', '.join(map(str, keys))})"
-    if result.kind() == "TupleType":
-        return f"a tuple of {len(result.elements())}"
-    return f"a {result.annotation_str}"
 
 
 def _reason(error: BaseException) -> str:
