@@ -100,7 +100,7 @@ inputs:
       A number such as 3. Which of the images' channels these are is said by Channel.
     type:
       - 'null'
-      - int
+      - string
     inputBinding:
       prefix: --channels
   normalization:

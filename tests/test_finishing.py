@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exactile.errors import ModelError
-from exactile.finishing import Finishing, default_finishing, finish, label_dtype
+from exactile.finishing import Finishing, finish, finishing_for, label_dtype
 from exactile.processing import Clip, Linear, Sigmoid, Softmax, Threshold
 
 FINISHINGS = [
@@ -50,7 +50,7 @@ def test_a_pixel_gets_the_same_bits_in_a_part_as_in_the_whole(
 
 def test_labels_are_the_first_of_equal_classes_and_probabilities_sum_to_one() -> None:
     logits = torch.tensor([[[1.0, 0.0]], [[1.0, 2.0]], [[0.0, 2.0]]])
-    usual = default_finishing(3, "aten.convolution")
+    usual = finishing_for("logits", 3)
     assert finish(logits, "labels", usual).tolist() == [[[0, 1]]]
     assert finish(logits, "probabilities", usual).sum(0) == pytest.approx(1)
     assert np.array_equal(finish(logits, "logits", usual), logits.numpy())
@@ -108,32 +108,27 @@ def test_labels_are_argmax(classes: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("outputs", "ends_in", "after"),
+    ("meaning", "outputs", "expected"),
     [
-        (2, "aten.convolution", (Softmax(),)),
-        (1, "aten.convolution", (Sigmoid(),)),
-        (1, "aten.sigmoid", ()),
-        (3, "aten.sigmoid", ()),
-        (3, "aten._softmax", ()),
-        (3, "aten._log_softmax", (Softmax(),)),
+        ("logits", 2, Finishing((Softmax(),))),
+        ("logits", 1, Finishing((Sigmoid(),))),
+        ("probabilities", 1, Finishing(())),
+        ("probabilities", 3, Finishing(())),
+        ("classes", 1, Finishing((), numbers=True)),
+        (None, 3, Finishing(())),
     ],
 )
-def test_files_that_declare_nothing_get_what_is_usual(
-    outputs: int, ends_in: str, after: Any
+def test_what_an_output_means_says_what_becomes_of_it(
+    meaning: Any, outputs: int, expected: Finishing
 ) -> None:
-    assert default_finishing(outputs, ends_in) == Finishing(after)
+    assert finishing_for(meaning, outputs) == expected
 
 
 def test_softmax_turns_logarithms_of_probabilities_back() -> None:
     logits = torch.randn(3, 9, 9, generator=torch.Generator().manual_seed(0))
-    usual = default_finishing(3, "aten._log_softmax")
+    usual = finishing_for("logits", 3)
     found = finish(logits.log_softmax(0), "probabilities", usual)
     assert found == pytest.approx(logits.softmax(0).numpy(), abs=1e-6)
-
-
-def test_logarithms_that_nothing_turns_back_are_refused() -> None:
-    with pytest.raises(ModelError, match=r"log_sigmoid_forward: .* end in sigmoid"):
-        default_finishing(1, "aten.log_sigmoid_forward")
 
 
 def test_the_output_is_not_written_to() -> None:
@@ -143,6 +138,15 @@ def test_the_output_is_not_written_to() -> None:
     assert torch.equal(output, before)
 
 
-def test_a_network_that_ends_in_numbers_of_classes_is_refused() -> None:
-    with pytest.raises(ModelError, match="leave that operator out"):
-        default_finishing(1, "aten.argmax")
+def test_numbers_of_classes_are_labels_as_they_are() -> None:
+    output = torch.tensor([[[0.0, 1.0, 2.0, 255.0]]])
+    found = finish(output, "labels", Finishing((), numbers=True))
+    assert found.dtype == np.uint8
+    assert found.tolist() == [[[0, 1, 2, 255]]]
+
+
+@pytest.mark.parametrize("odd", [0.37, -1.0, 256.0, float("nan"), float("inf")])
+def test_what_is_no_number_of_a_class_is_refused(odd: float) -> None:
+    output = torch.tensor([[[0.0, 1.0, odd]]])
+    with pytest.raises(ModelError, match=r"but holds .*; labels are whole numbers from 0 to 255"):
+        finish(output, "labels", Finishing((), numbers=True))

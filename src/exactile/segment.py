@@ -43,6 +43,9 @@ from exactile.workload import Work, whole_images, work_of_shard
 
 logger = logging.getLogger(__name__)
 
+NEARLY_ALL = 0.99
+"""Share of an image that is worth a word where a class other than the background has it."""
+
 
 @dataclass(frozen=True)
 class ImageResult:
@@ -153,8 +156,8 @@ def segment_image(
         with Journal(output, identity, resume, same_bits) as journal:
             segmentation = Segmentation(job, source, channels, journal, chosen, part)
             certificate = segmentation.run(output, watcher, digest, work.output.name, preview)
-        if preview is not None:
-            _save(preview, output)
+        if preview is not None and _save(preview, output):
+            _warn_if_full(preview, output, job)
         return certificate
 
 
@@ -162,12 +165,29 @@ def _preview(job: Job, source: Source, channels: tuple[int, ...]) -> Preview:
     return Preview(source, channels, job.model.locality, job.settings.output_type)
 
 
-def _save(preview: Preview, output: Path) -> None:
+def _save(preview: Preview, output: Path) -> bool:
     """Write the preview of an image that is done; if that fails, the image is done all the same."""
     try:
         preview.save(output)
     except (OSError, ExactileError, MemoryError) as error:
         logger.warning("%s: is complete, but its preview cannot be made: %s", output.name, error)
+        return False
+    return True
+
+
+def _warn_if_full(preview: Preview, output: Path, job: Job) -> None:
+    """Say where a class fills so much of an image that its meaning may be another one."""
+    number, share = preview.fullest()
+    if job.settings.output_type == "labels" and share >= (NEARLY_ALL if number else 1):
+        logger.warning(
+            "%s: class %d fills %.1f %% of it; if that is not so, the output may mean something "
+            "else (%s), or the image be normalised otherwise: see --outputMeaning and "
+            "--normalization",
+            output.name,
+            number,
+            100 * share,
+            job.model.reading.sentence(),
+        )
 
 
 def choose_fit(job: Job, source: Source, channels: tuple[int, ...], digest: FileDigest) -> Fit:
@@ -198,8 +218,13 @@ def choose_channels(source: Source, wanted: tuple[int, ...] | None, needed: int)
             f"{absent[0]} does not exist"
         )
     if len(chosen) != needed:
-        raise ImageError(
-            f"{source.path}: {len(chosen)} channels would go to a model that takes {needed}; "
+        advice = (
             f"choose with --channel, such as --channel {','.join(map(str, range(needed)))}"
+            if count >= needed
+            else f"the image has {count}: give images of {needed} channels"
+        )
+        raise ImageError(
+            f"{source.path}: {len(chosen)} channel{'s' * (len(chosen) > 1)} would go to a model "
+            f"that takes {needed}; {advice}"
         )
     return chosen

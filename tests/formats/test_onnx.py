@@ -161,7 +161,13 @@ def test_a_size_that_is_fixed_inside_is_named(tmp_path: Path) -> None:
 
 def test_several_inputs_and_outputs_are_listed(tmp_path: Path) -> None:
     path = write_small(tmp_path / "small.onnx")
-    for place, said in (("input", "takes 2 inputs (image, more)"), ("output", "returns 2 tensors")):
+    for place, said in (
+        ("input", "takes 2 inputs (image, more)"),
+        (
+            "output",
+            "returns 2 tensors (output, more), but one tensor is segmented; say which with ",
+        ),
+    ):
         model = onnx.load(str(path))
         more = onnx.helper.make_tensor_value_info("more", onnx.TensorProto.FLOAT, FREE)
         getattr(model.graph, place).append(more)

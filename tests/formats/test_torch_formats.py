@@ -16,7 +16,6 @@ from format_networks import (
     FixedOutput,
     Small,
     TwoInputs,
-    Wrapped,
     digest,
     noise,
     refuse,
@@ -133,32 +132,12 @@ def test_loading_warns_of_nothing_and_prints_nothing(
 # Signatures
 
 
-@pytest.mark.parametrize(
-    ("kind", "said"),
-    [
-        ("dictionary", "returns a dictionary (cells, borders), but one tensor is segmented"),
-        ("tuple", "returns a tuple of 2, but one tensor is segmented"),
-        ("list", "returns a List[Tensor], but one tensor is segmented"),
-    ],
-)
-def test_several_outputs_are_named(tmp_path: Path, kind: str, said: str) -> None:
-    path = write_traced(tmp_path / "many.pt", Wrapped(kind), noise(), strict=False)
-    refuse(path, said, "wrap it so that it returns the one you want")
-
-
 def test_several_inputs_are_named(tmp_path: Path) -> None:
     said = "takes 2 inputs (image, mask)"
     traced = write_traced(tmp_path / "two.pt", TwoInputs(), noise(), noise(3))
     refuse(traced, said, "takes the image alone")
     path = tmp_path / "two.pt2"
     refuse(write_exported(path, TwoInputs(), noise(), noise(3), sizes=None), said)
-
-
-@pytest.mark.parametrize(
-    ("kind", "said"), [("tuple", "returns 2 tensors"), ("list", "returns its tensor inside a list")]
-)
-def test_several_outputs_of_a_program_are_named(tmp_path: Path, kind: str, said: str) -> None:
-    refuse(write_exported(tmp_path / "many.pt2", Wrapped(kind), noise()), said)
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.float64])

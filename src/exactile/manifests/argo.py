@@ -50,7 +50,7 @@ GIVEN = {
 }
 """Options of `exactile segment` that the workflow gives itself."""
 
-MEASURED = ("filePattern", "model", "normalization", "channel")
+MEASURED = ("filePattern", "model", "output", "channels", "normalization", "channel")
 """What `exactile statistics` must be told as `exactile segment` is."""
 
 OWN_PARAMETERS = (

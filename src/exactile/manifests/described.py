@@ -86,7 +86,7 @@ def _describe(option: Option, field: FieldInfo) -> Described:
         kind = "path"
     elif kinds == (bool,):
         kind = "flag"
-    elif kinds == (int,):
+    elif kinds == (int,) and default is not None:
         kind = "number"
     elif all(get_origin(kind) is Literal for kind in kinds):
         return Described(option, "choice", field.is_required(), default, literals)

@@ -113,6 +113,8 @@ class Card(_Strict):
     architecture: Annotated[Architecture, Field(discriminator="name")]
     normalization: Literal["zscore"]
     """`zscore`: each channel of the whole image, by its own mean and standard deviation."""
+    output_meaning: Literal["logits"] = "logits"
+    """What the network returns: logits, of which softmax makes probabilities."""
     classes: tuple[str, ...]
     """Names of the classes, in the order of the output channels; class 0 is background."""
     weights: Weights

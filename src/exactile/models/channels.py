@@ -7,14 +7,16 @@ off first.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import chain
 
+import torch
 from torch import nn
 
 from exactile.errors import ModelError
 from exactile.geometry import PLANES, VOLUMES
 from exactile.locality.modulepath import evaluation
-from exactile.locality.run import Run
+from exactile.locality.run import RUN_ERRORS, Run
 from exactile.locality.search import TRIAL_EXTENTS, attempt
 
 USUAL_CHANNELS = (1, 3, 2, 4)
@@ -31,19 +33,34 @@ def sizes_to_try(channels: int | None, dimensions: int | None) -> list[tuple[int
     return [(size, count) for size in sizes for count in counts]
 
 
-def choose_sizes(
-    network: nn.Module, name: str, channels: int | None, dimensions: int | None
-) -> list[tuple[int, int]]:
-    """Return the dimensions and channels that `network` takes: one pair where any pair runs.
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What a network was tried with."""
 
-    Where none does, all that were tried are returned, for someone else to say what is wrong.
+    dimensions: int
+    channels: tuple[int, ...]
+    """Numbers of channels: those that it runs on, or all that were tried."""
+    running: bool
+    """Whether it runs on them."""
 
-    Raises:
-        ModelError: if it runs on several numbers of channels.
+    def ask(self, name: str) -> ModelError:
+        """Return the question which of several numbers is meant; `name` is the model's."""
+        listed = f"{', '.join(map(str, self.channels[:-1]))} and {self.channels[-1]}"
+        return ModelError(
+            f"{name}: does not say how many channels it takes, and runs on {listed}, with other "
+            "results for each: say how many its images have, with --channels N"
+        )
+
+
+def sizes_of(network: nn.Module, channels: int | None, dimensions: int | None) -> list[Sizes]:
+    """Return what `network` runs on, as far as it is not known: one entry, if it runs at all.
+
+    Where it does not, all that was tried is returned, for someone else to say what is wrong.
     """
     pairs = sizes_to_try(channels, dimensions)
     if len(pairs) == 1:
-        return pairs
+        (size, count), *_ = pairs
+        return [Sizes(size, (count,), running=False)]
     if channels is None:
         inside = [count for count in _inside(network) if count not in USUAL_CHANNELS]
         pairs += [
@@ -53,20 +70,26 @@ def choose_sizes(
     for size in (PLANES, VOLUMES):
         counts = sorted(count for each, count in running if each == size)
         if len(counts) > 1:
-            listed = f"{', '.join(map(str, counts[:-1]))} and {counts[-1]}"
-            raise ModelError(
-                f"{name}: does not say how many channels it takes, and runs on {listed}, with "
-                "other results for each: say how many its images have, with --channels N"
-            )
+            # Without data, places beyond the last channel are not seen to be missing.
+            counts = [c for c in counts if runs(network, c, size, with_data=True)] or counts
         if counts:
-            return [(size, counts[0])]
-    return pairs
+            return [Sizes(size, tuple(counts), running=True)]
+    tried = dict.fromkeys(size for size, _ in pairs)
+    return [
+        Sizes(size, tuple(count for each, count in pairs if each == size), running=False)
+        for size in tried
+    ]
 
 
-def runs(network: nn.Module, channels: int, dimensions: int) -> bool:
-    """Whether `network` maps one image of so many channels to one output, at any usual size."""
+def runs(network: nn.Module, channels: int, dimensions: int, *, with_data: bool = False) -> bool:
+    """Whether `network` maps one image of so many channels to one output, at any usual size.
+
+    It is tried on tensors without data, or on zeros.
+    """
     with evaluation(network):
         for side in TRIAL_EXTENTS:
+            if with_data and not _runs_on_zeros(network, (1, channels, *(side,) * dimensions)):
+                continue
             try:
                 found = attempt(network, channels, (side,) * dimensions, 0)
             except ModelError:
@@ -77,6 +100,15 @@ def runs(network: nn.Module, channels: int, dimensions: int) -> bool:
                 # without a batch: the channels it makes are in the place of the batch then.
                 return found.shape is None or found.shape[0] == 1
     return False
+
+
+def _runs_on_zeros(network: nn.Module, shape: tuple[int, ...]) -> bool:
+    try:
+        with torch.inference_mode():
+            network(torch.zeros(shape))
+    except RUN_ERRORS:
+        return False
+    return True
 
 
 def _inside(network: nn.Module) -> list[int]:

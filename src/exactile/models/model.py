@@ -11,7 +11,7 @@ from exactile.finishing import Finishing, OutputType, finishing_for
 from exactile.geometry import Locality
 from exactile.locality import Analysis, NotLocal, Refusal, analyze
 from exactile.meaning.reading import Reading
-from exactile.models.channels import choose_sizes
+from exactile.models.channels import sizes_of
 from exactile.models.formats.fixed_size import explain_fixed_size
 from exactile.models.network_file import NetworkFile
 from exactile.models.output import doubt, reading_of
@@ -140,18 +140,24 @@ def _trace(
     With `exchange`, that of a network without locality is what stands for it; why comes with it.
     """
     failures = []
-    for size, count in choose_sizes(file.network, file.name, channels, file.dimensions):
-        try:
-            return count, analyze(file.network, count, size), None
-        except ModelError as error:
-            fixed = explain_fixed_size(file.network, count, size)
-            if fixed is not None:
-                raise _refusal(file, f"{fixed}; export it again with dynamic sizes") from error
-            if isinstance(error, NotLocal):
-                if not exchange:
+    for sizes in sizes_of(file.network, channels, file.dimensions):
+        size = sizes.dimensions
+        for count in sizes.channels:
+            try:
+                if sizes.running and len(sizes.channels) > 1:
+                    raise sizes.ask(file.name)
+                return count, analyze(file.network, count, size), None
+            except ModelError as error:
+                fixed = explain_fixed_size(file.network, count, size)
+                if fixed is not None:
+                    raise _refusal(file, f"{fixed}; export it again with dynamic sizes") from error
+                if sizes.running and not isinstance(error, NotLocal):
                     raise
-                return count, without_locality(file.network, count, size, error), error
-            failures.append((count, error))
+                if isinstance(error, NotLocal):
+                    if not exchange:
+                        raise
+                    return count, without_locality(file.network, count, size, error), error
+                failures.append((count, error))
     tried = list(dict.fromkeys(count for count, _ in failures))
     if len(failures) == 1 or channels is not None:
         raise ModelError(f"{file.name}: {failures[0][1]}") from failures[0][1]

@@ -115,6 +115,18 @@ class Preview:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
 
+    def fullest(self) -> tuple[int, float]:
+        """Return the most frequent class among the samples of a finished picture, and its share.
+
+        Class 0 and 0.0 where the picture does not show classes.
+        """
+        if self._found is None or self._style != "classes":
+            return 0, 0.0
+        values = self._found.values[self._found.lattice.inside]
+        counts = np.bincount(values, minlength=1)
+        number = int(counts.argmax())
+        return number, float(counts[number] / max(values.size, 1))
+
     def _begin_output(self, shape: tuple[int, int], channels: int, size_z: int) -> Samples:
         for axis in self._locality.axes[:-PLANES]:
             z = int((self._plane.z - axis.crop.low) * axis.scale)

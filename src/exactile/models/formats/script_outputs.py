@@ -7,6 +7,7 @@ it is neither run nor counted when it is said what the output depends on.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,9 @@ from exactile.models.formats.selection import listed, place_of
 
 Path = tuple[int | str, ...]
 """Places in tuples and lists, and names in dictionaries, from the outside inwards."""
+
+FILLS = ("aten::_set_item", "aten::append")
+MAKES_A_CONTAINER = ("prim::DictConstruct", "prim::ListConstruct")
 
 ROUNDS = 16
 """How often containers in containers are opened."""
@@ -52,7 +56,8 @@ def choose_output(
                 "for: leave --output out"
             )
         return network, (), ""
-    paths = list(_tensors(kind, next(network.inlined_graph.outputs())))
+    graph = network.inlined_graph
+    paths = list(_tensors(kind, next(graph.outputs()), _fillings(graph)))
     if not paths and output is not None:
         # What a list or a dictionary holds may be known only when the network is run.
         if kind.kind() == "ListType" and output.isdecimal():
@@ -66,10 +71,11 @@ def choose_output(
     return chosen, names, names[place]
 
 
-def _tensors(kind: Any, made: Any) -> Iterator[Path]:
+def _tensors(kind: Any, made: Any, fillings: Counter[str]) -> Iterator[Path]:
     """Yield the places of the tensors in what is returned, as far as the graph shows them.
 
-    `kind` is the type of what is returned, and `made` the value of the graph, or None.
+    `kind` is the type of what is returned, `made` the value of the graph, or None, and `fillings`
+    how often containers are filled outside of inner blocks.
     """
     node = None if made is None else made.node()
     if kind.kind() == "TensorType":
@@ -78,28 +84,36 @@ def _tensors(kind: Any, made: Any) -> Iterator[Path]:
         parts = _inputs_if(node, "prim::TupleConstruct")
         for place, element in enumerate(kind.elements()):
             inner = parts[place] if place < len(parts) else None
-            yield from ((place, *rest) for rest in _tensors(element, inner))
-    elif kind.kind() == "ListType":
-        for place, inner in enumerate(_inputs_if(node, "prim::ListConstruct")):
-            yield from ((place, *rest) for rest in _tensors(kind.getElementType(), inner))
-    elif kind.kind() == "DictType" and node is not None:
-        for key, inner in _items(made).items():
-            yield from ((key, *rest) for rest in _tensors(kind.getValueType(), inner))
+            yield from ((place, *rest) for rest in _tensors(element, inner, fillings))
+    elif kind.kind() in ("ListType", "DictType") and node is not None:
+        inner_kind = kind.getElementType() if kind.kind() == "ListType" else kind.getValueType()
+        for key, inner in _contents(made, fillings).items():
+            yield from ((key, *rest) for rest in _tensors(inner_kind, inner, fillings))
 
 
 def _inputs_if(node: Any, kind: str) -> list[Any]:
     return list(node.inputs()) if node is not None and node.kind() == kind else []
 
 
-def _items(made: Any) -> dict[str, Any]:
-    """Return what a dictionary of the graph is made of, by names that are texts."""
-    flat = _inputs_if(made.node(), "prim::DictConstruct")
-    pairs = list(zip(flat[::2], flat[1::2], strict=True))
-    for use in made.uses():
-        if use.user.kind() == "aten::_set_item":
-            _, key, value = use.user.inputs()
-            pairs.append((key, value))
-    return {name: value for key, value in pairs if isinstance(name := key.toIValue(), str)}
+def _contents(made: Any, fillings: Counter[str]) -> dict[int | str, Any]:
+    """Return what a container of the graph is filled with; nothing where that is not certain."""
+    if made.node().kind() not in MAKES_A_CONTAINER:
+        return {}
+    items = _given(made.node())
+    filling = [use.user for use in made.uses() if use.user.kind() in FILLS and use.offset == 0]
+    if len(filling) != fillings[made.debugName()]:
+        # A loop fills it, or one of two branches.
+        return {}
+    for node in filling:
+        _filled(node, items)
+    return {key: value for key, value in items.items() if isinstance(key, (int, str))}
+
+
+def _fillings(graph: Any) -> Counter[str]:
+    """Return how often each container is filled in the graph itself, not in an inner block."""
+    return Counter(
+        next(node.inputs()).debugName() for node in graph.nodes() if node.kind() in FILLS
+    )
 
 
 def _described(kind: Any, names: tuple[str, ...]) -> str:
@@ -121,7 +135,7 @@ def _take_out_the_rest(graph: Any) -> None:
     torch._C._jit_pass_inline(graph)
     for _ in range(ROUNDS):
         torch._C._jit_pass_peephole(graph)
-        opened = _open_tuples(graph) + _open_dictionaries(graph)
+        opened = _open_tuples(graph) + _open_containers(graph)
         torch._C._jit_pass_dce(graph)
         if not opened:
             return
@@ -147,31 +161,68 @@ def _open_tuples(graph: Any) -> int:
     return opened
 
 
-def _open_dictionaries(graph: Any) -> int:
-    """Do the same with dictionaries that are written and read in one block of the code only."""
+def _open_containers(graph: Any) -> int:
+    """Do the same with lists and dictionaries that are filled and read in one block only."""
     nodes = list(graph.nodes())
-    used: dict[str, int] = {}
-    for node in nodes:
-        for value in node.inputs():
-            if node.kind() in ("aten::_set_item", "aten::__getitem__"):
-                used[value.debugName()] = used.get(value.debugName(), 0) + 1
-    held: dict[str, dict[str, Any]] = {}
+    here = _filled_here(nodes)
+    held: dict[str, dict[int | str, Any]] = {}
     opened = 0
     for node in nodes:
         inputs = list(node.inputs())
-        if node.kind() == "prim::DictConstruct":
-            made = node.output()
-            keys = [key.toIValue() for key in inputs[::2]]
-            # Every use is a writing or a reading in the order of these nodes.
-            if len(made.uses()) == used.get(made.debugName(), 0) and None not in keys:
-                held[made.debugName()] = dict(zip(keys, inputs[1::2], strict=True))
+        if node.kind() in MAKES_A_CONTAINER and here[node.output().debugName()]:
+            held[node.output().debugName()] = _given(node)
         elif inputs and (items := held.get(inputs[0].debugName())) is not None:
-            key = inputs[1].toIValue()
-            if node.kind() == "aten::_set_item" and key is not None:
-                items[key] = inputs[2]
-            elif node.kind() == "aten::__getitem__" and key in items:
+            key = _filled(node, items)
+            if key in items and node.kind() == "aten::__getitem__":
                 node.output().replaceAllUsesWith(items[key])
                 opened += 1
-            else:
+            elif node.kind() == "aten::__getitem__" or key is None:
                 del held[inputs[0].debugName()]
-    return opened
+    unread = [
+        use.user
+        for node in nodes
+        if node.kind() in MAKES_A_CONTAINER and node.output().debugName() in held
+        if all(use.user.kind() in FILLS and use.offset == 0 for use in node.output().uses())
+        for use in node.output().uses()
+    ]
+    for node in unread:
+        node.destroy()
+    return opened + len(unread)
+
+
+def _filled_here(nodes: list[Any]) -> dict[str, bool]:
+    """Return for each container made by one of `nodes` whether they alone fill and read it.
+
+    It is used nowhere else then, neither in an inner block nor by who could change it.
+    """
+    used: Counter[str] = Counter()
+    for node in nodes:
+        if node.kind() in (*FILLS, "aten::__getitem__"):
+            used[next(node.inputs()).debugName()] += 1
+    return {
+        node.output().debugName(): len(node.output().uses()) == used[node.output().debugName()]
+        for node in nodes
+        if node.kind() in MAKES_A_CONTAINER
+    }
+
+
+def _given(node: Any) -> dict[int | str, Any]:
+    """Return what a container is made with, by place or by name."""
+    inputs = list(node.inputs())
+    if node.kind() == "prim::ListConstruct":
+        return dict(enumerate(inputs))
+    return {key.toIValue(): value for key, value in zip(inputs[::2], inputs[1::2], strict=True)}
+
+
+def _filled(node: Any, items: dict[int | str, Any]) -> int | str | None:
+    """Return the place that a node fills, in `items` too, or reads; None where it is not known."""
+    inputs = list(node.inputs())
+    if node.kind() == "aten::append":
+        items[len(items)] = inputs[1]
+        return len(items) - 1
+    key: int | str | None = inputs[1].toIValue()
+    if node.kind() == "aten::_set_item" and key is not None:
+        items[key] = inputs[2]
+    if isinstance(key, int) and key < 0:
+        key += len(items)
+    return key

@@ -24,7 +24,8 @@ def place_of(names: Sequence[str], output: str | None, what: str, returned: str)
             return 0
         if not names:
             raise ModelError(
-                f"{what}: returns {returned}, but no tensor; export a network that returns one"
+                f"{what}: returns {returned}, but one tensor is segmented; say which with --output "
+                "PLACE or NAME, or wrap it so that it returns the one you want"
             )
         raise ModelError(
             f"{what}: returns {returned}, but one tensor is segmented; say which with --output "
