@@ -219,7 +219,7 @@ def test_a_network_without_channels_is_refused(tmp_path: Path) -> None:
 
     model = save(tmp_path / "empty.pt", Empty())
     write_image(tmp_path / "in" / "a.ome.tif", noise_image((100, 100)))
-    ended = call(arguments(tmp_path / "in", tmp_path / "out", model=model))
+    ended = call(arguments(tmp_path / "in", tmp_path / "out", model=model, channels=1))
     assert ended.code == 1
     assert "returns no channels" in ended.errors[0]
 

@@ -232,7 +232,6 @@ def test_outputs_of_a_description_are_chosen_by_their_names(tmp_path: Path) -> N
 
 def test_an_output_of_an_onnx_model_is_chosen_by_name(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnx2torch")
     network = Parts()
     weights = [network.first.weight, network.first.bias]
     free = ("batch", 2, "height", "width")
