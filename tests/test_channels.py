@@ -102,15 +102,20 @@ def test_a_network_that_runs_on_no_usual_number_can_be_told(tmp_path: Path) -> N
 
 
 class Volume(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, classes: int) -> None:
         super().__init__()
-        self.first, self.last = nn.Conv3d(1, 4, 3, padding=1), nn.Conv3d(4, 2, 1)
+        self.first, self.last = nn.Conv3d(1, 4, 3, padding=1), nn.Conv3d(4, classes, 1)
 
     def forward(self, image: Tensor) -> Tensor:
         return self.last(torch.relu(self.first(image.flip(1))))
 
 
-def test_a_network_for_volumes_is_not_taken_for_one_for_planes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("classes", [1, 2])
+def test_a_network_for_volumes_is_not_taken_for_one_for_planes(
+    tmp_path: Path, classes: int
+) -> None:
     """Its convolutions take a plane of several channels for a volume without a batch."""
-    model = load_model(write(tmp_path, Volume(), 1, 3))
-    assert (model.dimensions, model.channels, len(model.classes)) == (3, 1, 2)
+    path = write(tmp_path, Volume(classes), 1, 3)
+    for told in (None, Told(channels=1)):
+        model = load_model(path, told)
+        assert (model.dimensions, model.channels, len(model.classes)) == (3, 1, classes)

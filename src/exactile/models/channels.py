@@ -16,7 +16,7 @@ from torch import nn
 from exactile.errors import ModelError
 from exactile.geometry import PLANES, VOLUMES
 from exactile.locality.modulepath import evaluation
-from exactile.locality.run import RUN_ERRORS, Run
+from exactile.locality.run import BATCH_AXIS, RUN_ERRORS, Run
 from exactile.locality.search import TRIAL_EXTENTS, attempt
 
 USUAL_CHANNELS = (1, 3, 2, 4)
@@ -67,13 +67,12 @@ def sizes_of(network: nn.Module, channels: int | None, dimensions: int | None) -
             (size, count) for size in dict.fromkeys(size for size, _ in pairs) for count in inside
         ]
     running = [(size, count) for size, count in pairs if runs(network, count, size)]
-    for size in (PLANES, VOLUMES):
+    for size in _dimensions(network, running):
         counts = sorted(count for each, count in running if each == size)
         if len(counts) > 1:
             # Without data, places beyond the last channel are not seen to be missing.
             counts = [c for c in counts if runs(network, c, size, with_data=True)] or counts
-        if counts:
-            return [Sizes(size, tuple(counts), running=True)]
+        return [Sizes(size, tuple(counts), running=True)]
     tried = dict.fromkeys(size for size, _ in pairs)
     return [
         Sizes(size, tuple(count for each, count in pairs if each == size), running=False)
@@ -96,9 +95,36 @@ def runs(network: nn.Module, channels: int, dimensions: int, *, with_data: bool 
                 # It runs, and returns something else than one tensor.
                 return True
             if isinstance(found, Run):
-                # A volume's convolution takes a plane of several channels for a volume of one,
-                # without a batch: the channels it makes are in the place of the batch then.
+                # See `_dimensions`: what it makes of a plane may be in the place of the batch.
                 return found.shape is None or found.shape[0] == 1
+    return False
+
+
+def _dimensions(network: nn.Module, running: list[tuple[int, int]]) -> list[int]:
+    """Return on images of how many axes `network` runs, those that it is made for first.
+
+    Weights for volumes take a plane of several channels for a volume of one, without a batch, so
+    that a network for volumes may run on planes, too: but not on a batch of them.
+    """
+    sizes = list(dict.fromkeys(size for size, _ in running))
+    if len(sizes) < 2:
+        return sizes
+    batches = {
+        size: any(_takes_batches(network, *pair) for pair in running if pair[0] == size)
+        for size in sizes
+    }
+    return sorted(sizes, key=lambda size: (not batches[size], size))
+
+
+def _takes_batches(network: nn.Module, dimensions: int, channels: int) -> bool:
+    with evaluation(network):
+        for side in TRIAL_EXTENTS:
+            try:
+                found = attempt(network, channels, (side,) * dimensions, BATCH_AXIS)
+            except ModelError:
+                return True
+            if isinstance(found, Run):
+                return True
     return False
 
 
