@@ -4,8 +4,9 @@ The two shapes are cut into the smallest blocks of neighbouring dimensions with 
 
     (2, 6, 8, 8) -> (2, 2, 3, 64)      blocks  (2)->(2)   (6)->(2, 3)   (8, 8)->(64)
 
-A block whose positions are not told apart stays as it is. In any other block every element is told
-apart, reshaped, and dimensions along which all elements turn out to be the same are closed again.
+A block whose positions are not told apart stays as it is, under a mark of its own where its
+elements get other places. In any other block every element is told apart, reshaped, and dimensions
+along which all elements turn out to be the same are closed again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import prod
 
-from exactile.locality.reach import Reach, spread
+from exactile.locality.reach import Reach, number, salted, spread
 
 
 def blocks(old: Sequence[int], new: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
@@ -43,6 +44,7 @@ def reshape(reach: Reach, old: Sequence[int], new: Sequence[int]) -> Reach:
     sides: list[int] = []
     even: list[bool] = []
     opened: list[int] = []
+    moved: list[tuple[int, list[int], list[int]]] = []
     for before, after in blocks(old, new):
         same = all(reach.even[dim] or old[dim] == 1 for dim in before)
         if any(reach.tracked(dim) for dim in before):
@@ -54,6 +56,9 @@ def reshape(reach: Reach, old: Sequence[int], new: Sequence[int]) -> Reach:
         else:
             sides += [1] * len(after)
             even += [same or new[dim] == 1 for dim in after]
+            inner = inside([old[d] for d in before]), inside([new[d] for d in after])
+            if not same and inner[0] != inner[1]:
+                moved.append((len(sides), *inner))
     assert prod(sides) == reach.low.size, "blocks have equal products"
     viewed = replace(
         reach,
@@ -64,7 +69,12 @@ def reshape(reach: Reach, old: Sequence[int], new: Sequence[int]) -> Reach:
     )
     for dim in opened:
         viewed = closed(viewed, dim)
-    return viewed
+    return salted(viewed, number("viewed", moved)) if moved else viewed
+
+
+def inside(sides: Sequence[int]) -> list[int]:
+    """Return the sides but the first, which may grow with the image, and those that are 1."""
+    return [side for side in sides if side > 1][1:]
 
 
 def closed(reach: Reach, dim: int) -> Reach:

@@ -36,14 +36,20 @@ SAME = (
 
 
 def transposed(reach: Reach, order: Sequence[int]) -> Reach:
-    """Return the reach with its dimensions in another order."""
-    return replace(
+    """Return the reach with its dimensions in another order.
+
+    Where fibres change places, the values of a position are others: that gets a mark of its own.
+    """
+    fibres = [dim for dim in order if not (reach.tracked(dim) or reach.even[dim])]
+    moved = replace(
         reach,
         low=reach.low.transpose(order),
         high=reach.high.transpose(order),
         mark=reach.mark.transpose(order),
         even=tuple(reach.even[dim] for dim in order),
     )
+    ranks = [sorted(fibres).index(dim) for dim in fibres]
+    return salted(moved, number("transposed", ranks)) if ranks != sorted(ranks) else moved
 
 
 def cut(reach: Reach, dim: int, size: int, index: Positions, salt: np.uint64) -> Reach:
