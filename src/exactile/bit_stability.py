@@ -2,7 +2,8 @@
 
 A library may sum a convolution in another order when the shape of its input changes, so that the
 same region of an image gets other last bits in a window than in a pass over the whole. That cannot
-be known from the network; it can be tried. The check runs noise once through a window of the plan
+be known from the network alone; it can be tried, for operators whose order is known at all
+(`exactile.known_order`). The check runs noise once through a window of the plan
 and once through a window of ANOTHER SIZE, in which the same noise lies elsewhere on the F grid, and
 compares the part that depends on nothing outside the smaller of the two:
 
@@ -23,6 +24,7 @@ import torch
 
 from exactile.engine import Engine
 from exactile.geometry import Box, Interval, floor_to
+from exactile.known_order import unknown_order
 from exactile.tiling import STABLE_COARSEST_SIDE, AxisPlan, Plan
 
 AMPLE_PIXELS = 512 * 512
@@ -36,7 +38,8 @@ class BitStability:
     """What the check found. Nothing is claimed beyond what was compared."""
 
     equal: bool
-    """All compared logits had the same bits."""
+    """Bits may be claimed: all compared logits had the same, and every operator is known to
+    compute alike in windows of other sizes."""
     compared: int
     """Number of logits compared; 0 where the window is the whole image."""
     different: int
@@ -49,6 +52,13 @@ class BitStability:
     """The window's shape."""
     other: tuple[int, ...]
     """The shape of the window it was compared with."""
+    unknown: tuple[str, ...] = ()
+    """Operators that are not known to compute alike in windows of other sizes."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether all compared logits had the same bits, be the operators known or not."""
+        return not self.different
 
     def sentence(self) -> str:
         """Return the finding in words."""
@@ -56,10 +66,13 @@ class BitStability:
         if not self.compared:
             return f"exact: each image is one window ({window}), which is the whole-image pass"
         other = " x ".join(map(str, self.other))
-        if self.equal:
+        if self.agrees:
+            same = f"{self.compared:,} logits have the same bits in windows of {window} and {other}"
+            if self.equal:
+                return f"bit-stable: {same}"
             return (
-                f"bit-stable: {self.compared:,} logits have the same bits in windows of {window} "
-                f"and of {other}"
+                f"equal to rounding: {same}, but whether {', '.join(self.unknown)} compute alike "
+                "in windows of all sizes is not known"
             )
         return (
             f"NOT bit-stable here: {self.different:,} of {self.compared:,} logits differ between "
@@ -91,15 +104,18 @@ def check_bit_stability(engine: Engine, tiling: Plan, channels: int) -> BitStabi
     # The plan's own window last: an engine that keeps what it has made ready goes on with it.
     found = {shape: engine.logits(windows[shape]) for shape in (other, tiling.window)}
     a, b = found[small][own.slices], found[large][own.shift(origin).slices]
+    unknown = unknown_order(engine.name, engine.network, channels, tiling.window)
     with torch.inference_mode():
+        different = int((a != b).sum())
         return BitStability(
-            equal=torch.equal(a, b),
+            equal=not different and not unknown,
             compared=a.numel(),
-            different=int((a != b).sum()),
+            different=different,
             largest_difference=float((a - b).abs().max() / b.std()),
             labels_different=int((a.argmax(1) != b.argmax(1)).sum()),
             window=tiling.window,
             other=other,
+            unknown=unknown,
         )
 
 

@@ -297,8 +297,14 @@ def claim(
             "this machine's kernels treat other extents as they treated the two windows that the "
             "check compared." + again
         )
-    return (
+    text = (
         "The output equals a pass over the whole image up to rounding: in the check, logits "
         f"differed by at most {stability.largest_difference:.1e} of their standard deviation, and "
-        f"{stability.labels_different} labels." + again
+        f"{stability.labels_different} labels."
     )
+    if stability.unknown:
+        text += (
+            f" Whether {', '.join(stability.unknown)} compute alike in windows of all sizes is not "
+            "known."
+        )
+    return text + again

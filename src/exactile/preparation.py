@@ -97,13 +97,13 @@ def prepare(
             return by_exchange(job, source, why, budget)
         assert tiling is not None
         prepared.append(checked(job, engine, tiling, source.path))
-        if prepared[-1].stability.equal:
+        if prepared[-1].stability.agrees:
             break
         logger.warning("%s: %s", engine.describe(), prepared[-1].stability.sentence())
-    best = prepared[-1] if prepared[-1].stability.equal else prepared[0]
+    best = prepared[-1] if prepared[-1].stability.agrees else prepared[0]
     if part is not None and not noted and not best.stability.equal:
         return prepare(job, source, channels, noted)
-    if best.stability.equal:
+    if best.stability.agrees:
         logger.info("%s: %s", best.engine.describe(), best.stability.sentence())
     return best
 

@@ -310,7 +310,9 @@ def name_of(whole: Whole) -> str:
 
 def weaker(first: BitStability, second: BitStability) -> BitStability:
     """Return the one of two findings that promises less."""
-    return max(first, second, key=lambda s: (not s.equal, s.largest_difference, s.compared))
+    return max(
+        first, second, key=lambda s: (not s.equal, not s.agrees, s.largest_difference, s.compared)
+    )
 
 
 def _from_the_disk(error: BaseException | None) -> bool:

@@ -18,6 +18,10 @@ pass over the whole image. These do not (measured, benchmarks/bit_stability.py):
     activations with exp, erf   the vectorised loop and its scalar remainder use different
                                 approximations, and threads cut the tensor where its size says:
                                 exp, erf, expm1, log1p and tanh, which have no such remainder
+    powers, exp2, sinh, cosh,   the same, and there is no other function for them: they are given
+    atanh, atan2, logaddexp,    whole vectors, of which a tensor's end is filled up
+    logit, sums with a factor
+    in bfloat16
     softmax, sums, means        the same where they run across the rows of memory: along the rows
 
 The equivalents are chosen by the operator and its parameters, never by the size of the map, so

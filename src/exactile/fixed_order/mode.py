@@ -14,6 +14,7 @@ from exactile.fixed_order import (  # noqa: F401 - importing a family registers 
     convolution,
     reduction,
     resampling,
+    vectors,
 )
 from exactile.fixed_order.registry import REPLACEMENTS
 
@@ -66,5 +67,6 @@ def _is_composite(func: Any) -> bool:
 
 
 def _applies(args: tuple[Any, ...]) -> bool:
-    x = args[0] if args else None
-    return isinstance(x, Tensor) and x.device.type == "cpu" and x.dtype in TYPES and x.numel() > 0
+    # The first argument of `2 ** x` is a number.
+    x = next((arg for arg in args if isinstance(arg, Tensor)), None)
+    return x is not None and x.device.type == "cpu" and x.dtype in TYPES and x.numel() > 0
