@@ -25,7 +25,7 @@ def test_a_unet_is_proven_inside_at_edges_and_in_corners_and_its_halo_is_the_lea
         ["corner"] * 4 + ["edge"] * 4 + ["interior"]
     )
     assert proof.minimal == ((True, True), (True, True))
-    assert proof.passes == 1 + 9 + 1 + 4
+    assert proof.passes == 1 + 9 + 5 + 2 + 4
     assert module.training
 
 
@@ -109,3 +109,32 @@ def test_a_network_that_returns_nan_proves_nothing() -> None:
     module = Function(lambda x: F.relu(x) / 0)
     with pytest.raises(ModelError, match="NaN"):
         prove(module, analyze(nn.Identity(), 1), 1)
+
+
+EATERS = {
+    "far pixels above a threshold": lambda x: F.relu(torch.nan_to_num(far(x)) - 1000) * 0.001,
+    "far pixels below a threshold": lambda x: F.relu(-torch.nan_to_num(far(x)) - 1000) * 0.001,
+    "a comparison": lambda x: (far(x) > 60_000).float(),
+    "whole numbers": lambda x: torch.nan_to_num(far(x)).clamp(-9, 9).to(torch.int32).float(),
+    "a choice": lambda x: torch.where(far(x) > 500, 1.0, 0.0),
+    "an average above a threshold": lambda x: (torch.nan_to_num(x).mean((2, 3)) > 1000).float(),
+    "the place of the largest": lambda x: torch.nan_to_num(x).flatten(1).argmax(1).float()[:, None],
+    "what bright pixels of the zone switch on": lambda x: (x > 1000) * far(x).clamp(0, 1),
+}
+
+
+def far(x: torch.Tensor) -> torch.Tensor:
+    """Return the first pixel of every image."""
+    return x[:, :, :1, :1]
+
+
+@pytest.mark.parametrize("kind", EATERS)
+def test_what_eats_nan_is_shown_by_finite_numbers(kind: str) -> None:
+    eater = EATERS[kind]
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        eaten = eater(x)
+        return x + (eaten if eaten.ndim == 4 else eaten[..., None, None])
+
+    claimed = replace(analyze(nn.Identity(), 1), locality=Locality.isotropic(2, Halo(2, 2)))
+    assert not prove(Function(forward), claimed, 1).holds

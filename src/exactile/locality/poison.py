@@ -7,8 +7,8 @@
     |      |      +------+      |       |     the pass without poison. This is done for zones inside
     |      |      | zone |      |       |     the image, at its edges and in its corners; inside,
     |      |      +------+      |       |     other finite numbers are tried as well, because some
-    |      +--------------------+       |     operators hide NaN.
-    |                                   |
+    |      +--------------------+       |     operators hide NaN, and some look only at what lies
+    |                                   |     above a threshold: see `finite_poisons`.
     +-----------------------------------+
 
 The same with one F less of halo, on each side by itself, tells whether the halo is the least: there
@@ -18,7 +18,7 @@ the poison should show.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 from time import perf_counter
@@ -34,6 +34,16 @@ from exactile.locality.modulepath import evaluation
 
 MAX_PIXELS = 1 << 19
 """Most pixels of a test image; where the halo needs more, strips along each axis are used."""
+
+SCALES = (-3.0, 6.0)
+"""Least and greatest decimal exponent of the finite numbers: pixels of 16 bits lie inside."""
+
+BEYOND = 100.0
+"""How many times larger than the image the noise around it is."""
+
+WIDE = 3000.0
+"""Range of a second image, as of raw pixels: what is switched on inside a zone by its own bright
+pixels does not show in noise of deviation 1."""
 
 STRIP_WIDTH = 64
 """Least side of a strip across its axis, in pixels."""
@@ -56,8 +66,8 @@ class ZoneProof:
     equal_nan: bool
     """Bit-equal to the pass without poison when the rest is NaN."""
     equal_finite: bool | None
-    """Bit-equal to the pass without poison when the rest is other finite numbers; tried where there
-    is poison on all sides, so None at edges and in corners."""
+    """Bit-equal to the pass without poison when the rest is other finite numbers, of all kinds;
+    tried where there is poison on all sides, so None at edges and in corners."""
 
     @property
     def holds(self) -> bool:
@@ -91,7 +101,8 @@ class Subject:
 
     module: nn.Module
     image: torch.Tensor
-    other: torch.Tensor
+    poisons: tuple[torch.Tensor, ...]
+    """Finite numbers to put in the place of the image's, of all kinds."""
     clean: torch.Tensor
     passes: int = 1
 
@@ -110,15 +121,34 @@ class Subject:
         found = self.poisoned(kept, torch.full_like(self.image, torch.nan))[at]
         return not bool(torch.isnan(found).any()), same_bits(found, self.clean[at])
 
-    def under_finite(self, zone: Box, kept: Box) -> bool:
-        """Return whether the zone is bit-equal when the rest is other finite numbers."""
+    def under_finite(self, zone: Box, kept: Box, kinds: slice = slice(None)) -> bool:
+        """Return whether the zone is bit-equal when the rest is other finite numbers of `kinds`."""
         at = pixels(zone)
-        return same_bits(self.poisoned(kept, self.other)[at], self.clean[at])
+        return all(
+            same_bits(self.poisoned(kept, poison)[at], self.clean[at])
+            for poison in self.poisons[kinds]
+        )
 
 
 def pixels(box: Box) -> tuple[EllipsisType | slice, ...]:
     """Return the index of a box in a tensor whose last axes are the image's."""
     return (..., *(slice(axis.start, axis.stop) for axis in box.axes))
+
+
+def finite_poisons(shape: tuple[int, ...], generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+    """Return finite numbers that an operator cannot all hide: each of `shape`.
+
+    Noise beyond the image's range; numbers of all scales side by side, and the same with the other
+    sign and without their fractions (so that many are zero), for what compares pixels with a
+    threshold or counts in whole numbers; and one huge number everywhere, or its negative, which
+    averages do not hide.
+    """
+    noise = torch.randn(shape, generator=generator)
+    low, high = SCALES
+    scales = 10 ** (low + (high - low) * torch.rand(shape, generator=generator))
+    mixed = torch.randn(shape, generator=generator).sign() * scales
+    huge = torch.full(shape, 10.0**high)
+    return noise * BEYOND, mixed, -mixed.round(), huge, -huge
 
 
 def same_bits(first: torch.Tensor, second: torch.Tensor) -> bool:
@@ -157,12 +187,12 @@ def prove(
     passes = 0
     with evaluation(module), torch.inference_mode():
         for extent, axes in test_images(analysis, max_pixels):
-            image, other = (
-                torch.randn((1, channels, *extent), generator=generator).to(device, dtype)
-                for _ in range(2)
-            )
+            shape = (1, channels, *extent)
+            image = torch.randn(shape, generator=generator).to(device, dtype)
+            poisons = tuple(p.to(device, dtype) for p in finite_poisons(shape, generator))
+            bright = (image.abs() * WIDE).to(dtype)
             # A network may write into its input.
-            subject = Subject(module, image, other * 100, module(image.clone()))
+            subject = Subject(module, image, poisons, module(image.clone()))
             if bool(torch.isnan(subject.clean).any()):
                 raise ModelError(
                     "the network returns NaN for a noise image, so poison would prove nothing; "
@@ -170,6 +200,11 @@ def prove(
                 )
             for zone in chosen_zones(analysis, extent, axes):
                 zones.append(judge(subject, analysis, axes, zone))
+                if zone == inner_zone(analysis, extent, axes):
+                    raw = Subject(module, bright, poisons[1:2], module(bright.clone()))
+                    equal = raw.under_finite(*boxes(analysis, extent, zone))
+                    zones[-1] = replace(zones[-1], equal_finite=equal and zones[-1].equal_finite)
+                    passes += raw.passes
             for axis in axes:
                 for side in (0, 1):
                     if halo_sides(analysis.locality.halo[axis])[side] > 0:
@@ -249,6 +284,18 @@ def boxes(
     return Box(tuple(outputs)), Box(tuple(inputs))
 
 
+def inner_zone(
+    analysis: Analysis, extent: tuple[int, ...], axes: tuple[int, ...]
+) -> tuple[Interval, ...]:
+    """Return the zone with a period of poison around its halo, along `axes`."""
+    counts = zone_counts(analysis, extent)
+    inner = [min(interior_zone(analysis, axis), n - 1) for axis, n in enumerate(counts)]
+    return tuple(
+        Interval(inner[axis], inner[axis] + 1) if axis in axes else Interval(0, counts[axis])
+        for axis in range(len(extent))
+    )
+
+
 def judge(
     subject: Subject, analysis: Analysis, axes: tuple[int, ...], zone: tuple[Interval, ...]
 ) -> ZoneProof:
@@ -259,7 +306,9 @@ def judge(
     place = "interior" if borders == 0 else "corner" if borders == len(extent) else "edge"
     if kept == Box.of_shape(extent):
         place = "whole"
-    finite = subject.under_finite(outputs, kept) if place in ("interior", "whole") else None
+    kinds = slice(None) if place == "interior" else slice(1)
+    inside = place in ("interior", "whole")
+    finite = subject.under_finite(outputs, kept, kinds) if inside else None
     return ZoneProof(extent, outputs, kept, place, *subject.under_nan(outputs, kept), finite)
 
 
@@ -268,14 +317,7 @@ def too_little(
 ) -> bool:
     """Whether the interior zone shows the poison with one F less of halo on one side."""
     extent = tuple(subject.image.shape[2:])
-    counts = zone_counts(analysis, extent)
-    zone = tuple(
-        Interval(interior_zone(analysis, other), interior_zone(analysis, other) + 1)
-        if other in axes
-        else Interval(0, counts[other])
-        for other in range(len(extent))
-    )
-    outputs, kept = boxes(analysis, extent, zone)
+    outputs, kept = boxes(analysis, extent, inner_zone(analysis, extent, axes))
     alignment = analysis.locality.axes[axis].alignment
     less = list(kept.axes)
     less[axis] = (
@@ -284,4 +326,5 @@ def too_little(
         else Interval(less[axis].start, less[axis].stop - alignment)
     )
     kept = Box(tuple(less))
-    return not all(subject.under_nan(outputs, kept)) or not subject.under_finite(outputs, kept)
+    shown = not all(subject.under_nan(outputs, kept))
+    return shown or not subject.under_finite(outputs, kept, slice(1))
