@@ -12,10 +12,11 @@ from dataclasses import asdict
 from functools import reduce
 from typing import Any
 
+from exactile.bit_stability import weaker
 from exactile.certificate import claim
 from exactile.images.digest import FileDigest
 from exactile.parts import StoredPart
-from exactile.segmentation import weaker
+from exactile.real_pixels import together
 from exactile.verification import Verification
 
 
@@ -33,6 +34,7 @@ def certificate_of_whole(
     first = dict(contents[0])
     stability = reduce(weaker, (run.bit_stability for run in runs))
     verification = _all_verified(run.verification for run in runs)
+    real_pixels = together(run.real_pixels for run in runs if run.real_pixels is not None)
     steps = [each["input"]["normalization"] for each in contents]
     spent: Counter[str] = Counter()
     for each in contents:
@@ -46,7 +48,8 @@ def certificate_of_whole(
         "plan": first["plan"] | _plan([each["plan"] for each in contents]),
         "bit_stability": asdict(stability),
         "verification": verification and asdict(verification),
-        "claim": claim(first["settings"]["precision"], stability, verification),
+        "real_pixels": real_pixels and asdict(real_pixels),
+        "claim": claim(first["settings"]["precision"], stability, verification, real_pixels),
         "seconds": {stage: round(value, 3) for stage, value in spent.items()}
         | {"assembly": round(seconds, 3)},
         "part": None,

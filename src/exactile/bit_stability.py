@@ -152,3 +152,10 @@ def _own(axis: AxisPlan, length: int) -> Interval:
         return Interval(0, locality.output_length(length))
     low, high = locality.halo.low, length - locality.halo.high
     return Interval(int(low * locality.scale), int(max(low, high) * locality.scale))
+
+
+def weaker(first: BitStability, second: BitStability) -> BitStability:
+    """Return the one of two findings that promises less."""
+    return max(
+        first, second, key=lambda s: (not s.equal, not s.agrees, s.largest_difference, s.compared)
+    )

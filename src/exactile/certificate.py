@@ -24,6 +24,7 @@ from exactile.images.links import fresh, make_own_folder
 from exactile.images.work_folder import temporary_name
 from exactile.locality.poison import Proof
 from exactile.processing import Before
+from exactile.real_pixels import RealPixels
 from exactile.sharding import Part
 from exactile.stored_json import sealed
 from exactile.verification import Verification
@@ -200,6 +201,9 @@ class Certificate:
     bit_stability: BitStability
     verification: Verification | None
     """What running zones again in larger windows showed; None where that was not asked for."""
+    real_pixels: RealPixels | None
+    """What windows of another place and size gave for some zones of this image; None where it is
+    one window, or an earlier run had made all zones."""
     claim: str
     """What the result may be said to be, in one sentence; never more than was checked."""
     seconds: dict[str, float]
@@ -269,7 +273,11 @@ def _named_errors(path: Path) -> Iterator[None]:
 
 
 def claim(
-    precision: str, stability: BitStability, verification: Verification | None, parts: int = 0
+    precision: str,
+    stability: BitStability,
+    verification: Verification | None,
+    real_pixels: RealPixels | None = None,
+    parts: int = 0,
 ) -> str:
     """Return what may be said of a result whose run was checked with `stability`.
 
@@ -289,6 +297,11 @@ def claim(
             f" {verification.zones} zones were run again in larger windows: "
             f"{verification.different} of {verification.compared} values differed."
         )
+    if real_pixels is not None and not real_pixels.different:
+        again = (
+            f" In {real_pixels.zones} of the image's zones, {real_pixels.compared} values were the "
+            "same in windows of another place and size." + again
+        )
     if not stability.compared:
         return "The output is that of one pass over the whole image, which fits one window." + again
     if stability.equal:
@@ -298,7 +311,7 @@ def claim(
             "check compared." + again
         )
     text = (
-        "The output equals a pass over the whole image up to rounding: in the check, logits "
+        "The output equals a pass over the whole image up to rounding: in the checks, logits "
         f"differed by at most {stability.largest_difference:.1e} of their standard deviation, and "
         f"{stability.labels_different} labels."
     )

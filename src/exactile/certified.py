@@ -21,6 +21,7 @@ from exactile.geometry import Interval
 from exactile.images import OutputImage, Plane
 from exactile.images.digest import FileDigest
 from exactile.images.image_record import image_from_record
+from exactile.real_pixels import RealPixels
 from exactile.sharding import Part
 from exactile.stored_json import MalformedError, checked, read_sealed
 from exactile.verification import Verification
@@ -135,6 +136,7 @@ class Run:
     claim: str
     seconds: dict[str, float]
     versions: dict[str, str]
+    real_pixels: RealPixels | None = None
 
 
 _RESULT, _RUN = TypeAdapter(Result), TypeAdapter(Run)

@@ -26,6 +26,7 @@ from exactile.normalization import normalize_in_place
 from exactile.overlap import ahead, behind
 from exactile.padding import mirror, reflect
 from exactile.processing import Pointwise
+from exactile.real_pixels import RealPixelCheck, RealPixels, Sample
 from exactile.recycling import Recycled
 from exactile.shortage import is_shortage
 from exactile.tiling import Plan, Tile
@@ -82,6 +83,8 @@ class Work:
     """The window (C, ...)."""
     again: Work | None = None
     """The same zone in a larger window, where it is verified."""
+    sample: Sample | None = None
+    """What of it is kept to be compared at the end."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class Running:
     """Windows that a device may still be reading until the results have arrived."""
     result: Arriving
     again: Arriving | None
+    sample: Sample | None
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ def segment_whole(
     sink: Sink,
     advance: Callable[[int], None],
     verifier: Verifier,
+    real: RealPixelCheck,
 ) -> Shortage | None:
     """Write what `zones` have in `kept` to `sink`, and tell `advance` how many pixels that are.
 
@@ -134,13 +139,15 @@ def segment_whole(
         tile, pixels = running.tile, running.result()
         if running.again is not None:
             verifier.compare(image.source.path, tile, pixels, running.again())
+        if running.sample is not None:
+            real.keep(running.sample, pixels)
         for window in running.held:
             free.give(window)
         sink.write(image.whole, tile.zone, pixels)
         advance(tile.zone.size)
 
     with (
-        ahead(read_windows(image, tiles, verifier, free), DEPTH) as works,
+        ahead(read_windows(image, tiling, tiles, verifier, real, free), DEPTH) as works,
         behind(write_zone, DEPTH) as writer,
     ):
         reading = iter(works)
@@ -157,14 +164,20 @@ def segment_whole(
 
 
 def read_windows(
-    image: Normalized, tiles: Iterable[Tile], verifier: Verifier, free: Recycled
+    image: Normalized,
+    tiling: Plan,
+    tiles: Iterable[Tile],
+    verifier: Verifier,
+    real: RealPixelCheck,
+    free: Recycled,
 ) -> Iterator[Work]:
     """Yield the passes with their pixels, in arrays that are `free` where there are any."""
     for tile in tiles:
         try:
             larger = verifier.again(tile)
             again = None if larger is None else Work(larger, image.read(larger.window))
-            yield Work(tile, image.read(tile.window, free), again)
+            pixels = image.read(tile.window, free)
+            yield Work(tile, pixels, again, real.look(tiling, tile, pixels, image.read))
         except ImageError as error:
             raise ImageError(f"{error} (needed for zone {tile.zone.place})") from error
 
@@ -175,9 +188,24 @@ def run_window(run: ForwardPass, work: Work, free: Recycled) -> Running:
     again = None if work.again is None else run.start(work.again.pixels, work.again.tile.crop)
     if run.reads_on:
         larger = () if work.again is None else (work.again.pixels,)
-        return Running(work.tile, (work.pixels, *larger), result, again)
+        return Running(work.tile, (work.pixels, *larger), result, again, work.sample)
     free.give(work.pixels)
-    return Running(work.tile, (), result, again)
+    return Running(work.tile, (), result, again, work.sample)
+
+
+def compare_real_pixels(
+    real: RealPixelCheck, path: Path, run: ForwardPass, tiling: Plan
+) -> RealPixels | None:
+    """Return what other windows give for some zones of the image at `path`; None without any.
+
+    Raises:
+        NetworkError: if the network cannot be run on those.
+        VerificationError: if they differ by more than rounding.
+    """
+    try:
+        return real.compare(path, run)
+    except (RuntimeError, MemoryError) as error:
+        raise network_failed(path, "the check on its pixels", tiling, error) from error
 
 
 def network_failed(path: Path, where: str, tiling: Plan, error: Exception) -> NetworkError:

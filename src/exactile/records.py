@@ -29,6 +29,7 @@ from exactile.job import Job
 from exactile.models.model import Model
 from exactile.normalization import describe
 from exactile.preparation import Preparation
+from exactile.real_pixels import RealPixels
 from exactile.settings import SegmentSettings
 from exactile.verification import Verification
 
@@ -145,6 +146,7 @@ def certify(
     record: InputRecord,
     account: Account,
     verification: Verification | None,
+    real_pixels: RealPixels | None,
     seconds: Mapping[str, float],
     part: PartRecord | None = None,
 ) -> Certificate:
@@ -192,10 +194,12 @@ def certify(
         agreement=engine.agreement,
         bit_stability=account.stability,
         verification=verification,
+        real_pixels=real_pixels,
         claim=claim(
             job.settings.precision,
             account.stability,
             verification,
+            real_pixels,
             0 if parts is None else parts.count,
         ),
         seconds={name: round(value, 3) for name, value in seconds.items()},

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from exactile.bit_stability import BitStability
+from exactile.bit_stability import weaker
 from exactile.certificate import Certificate, PartRecord, StepRecord
 from exactile.errors import ImageError
 from exactile.exchange import exchange_whole
@@ -30,9 +30,10 @@ from exactile.images.zarr_layout import is_zarr_name
 from exactile.job import Job
 from exactile.memory.size import format_size
 from exactile.noted import noted_plan, noted_steps
-from exactile.pipeline import Normalized, segment_whole
+from exactile.pipeline import Normalized, compare_real_pixels, segment_whole
 from exactile.preparation import exchange_budget, prepare, shrunk
 from exactile.processing import Pointwise
+from exactile.real_pixels import RealPixelCheck, lowered
 from exactile.records import Account, certify, describe_output, input_record
 from exactile.report.preview import Preview, remove_preview
 from exactile.report.progress import Watcher
@@ -121,6 +122,11 @@ class Segmentation:
                 preview.follow(target)
             try:
                 steps = self._fill(target, watcher)
+                with self._timed("check"):
+                    at_hand = self.account.at_hand
+                    run = ForwardPass(at_hand.engine, job.settings.output_type, job.model.finishing)
+                    real = compare_real_pixels(self.real, self.source.path, run, at_hand.tiling)
+                    self.account.stability = lowered(self.account.stability, real)
             except (ImageError, VerificationError) as error:
                 # The next run cannot go on from here: it needs another image, or other windows.
                 if not _from_the_disk(error):
@@ -135,6 +141,7 @@ class Segmentation:
                 input_record(self.source, digest, self.channels, steps),
                 self.account,
                 self.verifier.result(),
+                real,
                 self.seconds,
                 None if part is None else PartRecord.of(part, whole_name, whole),
             )
@@ -180,6 +187,7 @@ class Segmentation:
         )
         chosen = choose_zones(count, self.job.settings.verify, self.source.path.name)
         self.verifier = Verifier(tiling, chosen, self.account.stability.equal)
+        self.real = RealPixelCheck(self.account.at_hand.engine)
         return {
             name_of(whole): self._fill_whole(sink, whole, zones, watcher)
             for whole, zones in left.items()
@@ -242,7 +250,8 @@ class Segmentation:
             at_hand = account.at_hand
             run = ForwardPass(at_hand.engine, job.settings.output_type, job.model.finishing)
             shortage = segment_whole(
-                image, at_hand.tiling, zones, self.kept, run, sink, advance, self.verifier
+                *(image, at_hand.tiling, zones, self.kept, run, sink, advance),
+                *(self.verifier, self.real),
             )
             if shortage is None:
                 return
@@ -306,13 +315,6 @@ def _kept(job: Job, source: Source, part: Part | None) -> Box:
 def name_of(whole: Whole) -> str:
     """Return what a certificate calls a plane or a volume."""
     return f"t={whole.t} z={whole.z}" if isinstance(whole, Plane) else f"t={whole.t}"
-
-
-def weaker(first: BitStability, second: BitStability) -> BitStability:
-    """Return the one of two findings that promises less."""
-    return max(
-        first, second, key=lambda s: (not s.equal, not s.agrees, s.largest_difference, s.compared)
-    )
 
 
 def _from_the_disk(error: BaseException | None) -> bool:
