@@ -170,6 +170,25 @@ REFUSED: dict[str, tuple[nn.Module, str, str]] = {
         "aten.convolution",
         "computed from the image",
     ),
+    "a bias from the image": (
+        of(lambda x: F.conv2d(x, torch.ones(4, 4, 1, 1), x[0, :, 0, 0])),
+        "aten.convolution",
+        "its bias depends on the image",
+    ),
+    "a mean from the image": (
+        of(lambda x: F.batch_norm(x, x[0, :, 0, 0], torch.ones(4))),
+        "aten.native_batch_norm",
+        "its running_mean depends on the image",
+    ),
+    "a scale from the image": (
+        of(
+            lambda x: F.layer_norm(x.permute(0, 2, 3, 1), (4,), x[0, :, 0, 0].relu()).permute(
+                0, 3, 1, 2
+            )
+        ),
+        "aten.native_layer_norm",
+        "its weight depends on the image",
+    ),
     "flattened linear layer": (
         nn.Sequential(nn.Flatten(), nn.Linear(4 * 64 * 64, 4 * 64), nn.Unflatten(1, (4, 8, 8))),
         "aten.addmm",

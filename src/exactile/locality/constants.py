@@ -25,6 +25,7 @@ from exactile.locality.maker import MOVING
 from exactile.locality.pointwise import FILLED, UNTAGGED
 from exactile.locality.reach import Reach, number, salted
 from exactile.locality.registry import Call
+from exactile.locality.sizes import numbers
 
 SIZELESS = frozenset(f"aten.{name}" for name in (*FILLED, *UNTAGGED))
 """Operators without the tag of element-wise ones whose values do not depend on any size."""
@@ -64,16 +65,16 @@ def compute(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 def call_salt(
     place: int, operator: str, arguments: Mapping[str, Any], reaches: Sequence[Reach]
 ) -> np.uint64:
-    """Return a number for the call at `place` of a run: of its weights and its plain numbers, too.
+    """Return a number for the call at `place` of a run: of its operator, numbers and weights.
 
     A number may be computed from the image's size, and a weight be chosen by it. What only moves
-    values shows where it took them from, and may take its numbers from sizes: slices, splits.
+    values shows where it took them from: the marks of weights need not be told apart again.
     """
+    plain = numbers(operator, arguments)
     if operator in MOVING:
-        return number(place)
-    numbers = [v for v in arguments.values() if isinstance(v, (bool, int, float, str))]
+        return number(place, operator, plain)
     known = [r.mark.item() for r in reaches if r.constant and not r.positional]
-    return number(place, numbers, known)
+    return number(place, operator, plain, known)
 
 
 def sized(func: OpOverload, call: Call, made: tuple[Reach, ...]) -> tuple[Reach, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,13 @@ from exactile.locality import (  # noqa: F401 - importing a family registers its
     shuffling,
     upsampling,
 )
+from exactile.locality.constants import SIZELESS
 from exactile.locality.contraction import MATRICES
-from exactile.locality.pointwise import pointwise
+from exactile.locality.maker import MOVING
+from exactile.locality.pointwise import FILLED, pointwise
 from exactile.locality.reach import Reach, constant, fold, merge, mix, number, salted
 from exactile.locality.refusal import Refused
-from exactile.locality.registry import RULES, Call, Rule
+from exactile.locality.registry import RULES, Call, Reaches, Rule
 from exactile.locality.run import Record
 
 WRITES_IN_TRAINING = (
@@ -35,6 +38,9 @@ WRITES_IN_TRAINING = (
     torch.ops.aten._native_batch_norm_legit.default,
 )
 """Operators that write into an argument in training only."""
+
+OVERWRITING = frozenset(f"aten.{name}" for name in (*FILLED, "fill"))
+"""Operators that take the shape of a tensor and none of its values."""
 
 KNOWN_GLOBAL = {
     "aten._fft": (
@@ -132,6 +138,46 @@ def rule_for(func: OpOverload, call: Call, before: Sequence[Record], harmless: b
             "has, or ask for a rule"
         )
     return known
+
+
+def ruled(rule: Rule, call: Call) -> tuple[Reach, ...]:
+    """Return what `rule` says of `call`, once it has looked at all that depends on the image.
+
+    Raises `Refused` where the rule does, and where a tensor that it takes for a weight or a
+    statistic depends on the image.
+    """
+    watched = replace(call, reaches=Reaches(call.reaches))
+    made = rule(watched)
+    unread = watched.reaches.unread()
+    if unread and call.operator not in OVERWRITING:
+        names = ", ".join(dict.fromkeys(call.name_of(place) for place in unread))
+        raise Refused(
+            f"its {names} depends on the image, so every output depends on all that it was "
+            "computed from; use numbers that do not depend on the input"
+        )
+    return made if isinstance(made, tuple) else (made,)
+
+
+def refuse_counts(func: OpOverload, call: Call) -> None:
+    """Refuse to compute over a dimension that grows with the image but holds no positions of it.
+
+    Such a dimension has as many entries as the size says: their sum would be the size.
+    """
+    if torch.Tag.pointwise in func.tags or call.operator in (*SIZELESS, *MOVING):
+        return
+    assert call.earlier is not None, "it is compared with an earlier run"
+    for place, (tensor, before) in enumerate(zip(call.tensors, call.earlier, strict=True)):
+        reach = call.reaches[place]
+        if reach.constant or len(before) != tensor.ndim:
+            continue
+        if any(
+            tensor.shape[dim] != side and not reach.tracked(dim) for dim, side in enumerate(before)
+        ):
+            raise Refused(
+                f"it computes over as many entries of its {call.name_of(place)} as the image's "
+                "size says, so a tile gets another value than the whole image; use a number of "
+                "entries that does not depend on the size"
+            )
 
 
 def shapes_only(func: OpOverload, arguments: Mapping[str, Any]) -> Any:

@@ -11,15 +11,47 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
+from torch.utils._pytree import tree_leaves
 
 from exactile.locality.reach import Reach
 from exactile.locality.refusal import Refused
 
 Rule = Callable[["Call"], "Reach | tuple[Reach, ...]"]
+
+
+class Reaches(Sequence[Reach]):
+    """The reaches of a call's tensors, which know which of them were looked at.
+
+    A rule that never looks at a tensor that depends on the image would lose that dependence.
+    """
+
+    def __init__(self, reaches: Sequence[Reach]) -> None:
+        self._all = tuple(reaches)
+        self._read: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @overload
+    def __getitem__(self, index: int) -> Reach: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Reach, ...]: ...
+    def __getitem__(self, index: int | slice) -> Reach | tuple[Reach, ...]:
+        chosen = range(len(self._all))[index]
+        self._read.update((chosen,) if isinstance(chosen, int) else chosen)
+        return self._all[index]
+
+    def unread(self) -> list[int]:
+        """Return the places of those that depend on the image and were not looked at."""
+        return [
+            place
+            for place, reach in enumerate(self._all)
+            if place not in self._read and (not reach.constant or reach.positional)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +68,7 @@ class Call:
     """The tensors that it returned: their shapes are real, their values are not."""
     salt: np.uint64
     """A number for this call, the same in every run of the same network."""
-    reaches: tuple[Reach, ...]
+    reaches: Reaches
     """The reach of each of `tensors`."""
     earlier: tuple[tuple[int, ...], ...] | None
     """Shapes of `tensors` in the run at a smaller extent, where there was one."""
@@ -54,6 +86,16 @@ class Call:
     def index(self, tensor: torch.Tensor) -> int:
         """Return the place of `tensor` among the arguments."""
         return next(i for i, other in enumerate(self.tensors) if other is tensor)
+
+    def name_of(self, place: int) -> str:
+        """Return the name of the argument that is, or holds, the tensor at `place`."""
+        names = [
+            name
+            for name, value in self.arguments.items()
+            for leaf in tree_leaves(value)
+            if isinstance(leaf, torch.Tensor)
+        ]
+        return names[place]
 
     def reach(self, name: str) -> Reach:
         """Return the reach of the tensor argument `name`.

@@ -41,6 +41,8 @@ class Record:
 
     operator: str
     module: str
+    numbers: tuple[object, ...]
+    """All that it was given beside tensors and sizes: a part of what it computes."""
     inputs: tuple[tuple[int, ...], ...]
     """Shapes of the tensors that it took."""
     outputs: tuple[tuple[int, ...], ...]
@@ -111,6 +113,15 @@ class Outputs(Exception):  # noqa: N818 - turned into a ModelError by the analys
     def __init__(self, count: int) -> None:
         self.count = count
         super().__init__(f"{count} outputs")
+
+
+def words(extent: Sequence[int]) -> str:
+    """Return an extent for people.
+
+    >>> words((512, 640))
+    '512 x 640'
+    """
+    return " x ".join(map(str, extent))
 
 
 @contextmanager

@@ -59,7 +59,27 @@ def cut(reach: Reach, dim: int, size: int, index: Positions, salt: np.uint64) ->
     whole = len(index) == size and bool((index == np.arange(size)).all())
     if whole or reach.even[dim]:
         return reach
-    return salted(reach, number(int(salt), index.tolist()))
+    return salted(reach, number(int(salt), from_ends(index, size)))
+
+
+def from_ends(index: Positions, size: int) -> list[object]:
+    """Return what a selection takes, counted from both ends: its runs, and how far they go.
+
+    Axes of the image that a run does not follow are fibres, too: one crop, or one reflection, is
+    the same at every size of theirs, so the length of the longest run is left out.
+    """
+    if not len(index):
+        return []
+    steps = np.diff(index)
+    starts = np.flatnonzero(np.diff(steps, prepend=np.iinfo(np.int64).max))
+    lengths = np.diff(starts, append=len(steps)).tolist()
+    runs = [
+        [int(steps[start]), length] for start, length in zip(starts.tolist(), lengths, strict=True)
+    ]
+    longest = max(runs, key=lambda run: run[1], default=[0, 0])
+    if longest[0] != 0:
+        longest[1] = -1
+    return [int(index[0]), size - 1 - int(index[-1]), *runs]
 
 
 @rule("permute")

@@ -31,12 +31,21 @@ from exactile.locality.constants import (
     sized,
 )
 from exactile.locality.contraction import FLATTENED, MATRICES, flattened
-from exactile.locality.dispatch import bind, joined, rule_for, shapes_only, unusable, writes_nothing
+from exactile.locality.dispatch import (
+    bind,
+    joined,
+    refuse_counts,
+    rule_for,
+    ruled,
+    shapes_only,
+    unusable,
+    writes_nothing,
+)
 from exactile.locality.maker import UNKNOWN, maker
 from exactile.locality.modulepath import ModulePath, named_modules
 from exactile.locality.reach import Reach, constant, source
 from exactile.locality.refusal import Refusal, Refused
-from exactile.locality.registry import Call
+from exactile.locality.registry import Call, Reaches
 from exactile.locality.run import (
     BATCH,
     BATCH_AXIS,
@@ -49,7 +58,9 @@ from exactile.locality.run import (
     Stopped,
     drift,
     quiet_logs,
+    words,
 )
+from exactile.locality.sizes import numbers
 
 
 class Observer(Protocol):
@@ -81,6 +92,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.weights = weights
         self.earlier = earlier
         self.observer = observer
+        self.along = earlier is not None and all(
+            before == now or other == axis
+            for other, (before, now) in enumerate(zip(earlier.extent, extent, strict=True))
+        )
         self.records: list[Record] = []
         self.refusals: dict[tuple[str, str], Refusal] = {}
         self.diverged: Refusal | None = None
@@ -168,7 +183,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.refuse(operator, reason)
             self.stop()
         index = len(self.records)
-        before = self.same_call(operator, index)
+        given = numbers(operator, arguments)
+        before = self.same_call(operator, given, index)
         harmless = writes_nothing(func, arguments)
         salt = call_salt(index, operator, arguments, reaches)
         try:
@@ -178,7 +194,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 result = compute(func, args, kwargs) if real else func(*args, **kwargs)
         except RUN_ERRORS:
             self.failed = operator, self.path.current
-            call = Call(operator, arguments, tensors, (), salt, reaches, None, None)
+            call = Call(operator, arguments, tensors, (), salt, Reaches(reaches), None, None)
             if operator in MATRICES and flattened(call):
                 self.refuse(operator, FLATTENED)
                 self.stop()
@@ -192,7 +208,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             tensors,
             outputs,
             salt,
-            reaches,
+            Reaches(reaches),
             before.inputs if before else None,
             before.outputs if before else None,
         )
@@ -207,6 +223,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             Record(
                 operator,
                 self.path.current,
+                given,
                 tuple(tuple(tensor.shape) for tensor in tensors),
                 tuple(tuple(output.shape) for output in outputs),
                 drift(made[0], outputs[0].shape, self.side),
@@ -215,33 +232,45 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         )
         return result
 
-    def same_call(self, operator: str, index: int) -> Record | None:
-        """Return the record of this call in the earlier run."""
+    def same_call(self, operator: str, given: tuple[object, ...], index: int) -> Record | None:
+        """Return the record of this call in the earlier run; stop where the two part."""
         if self.earlier is None:
             return None
         records = self.earlier.records
-        if index >= len(records) or records[index].operator != operator:
+        there = records[index] if index < len(records) else None
+        if there is None or (there.operator, there.numbers) != (operator, given):
+            same = there is not None and there.operator == operator
+            what = "is given other numbers" if same else "does not run in the same place"
             self.diverged = Refusal(
                 operator,
                 self.path.current,
-                f"the network runs other operators at extent {self.extent} than at "
-                f"{self.earlier.extent}, so a tile is not treated as the whole image is; make its "
-                "code independent of the image's size",
+                f"it {what} at extent {words(self.extent)} as at {words(self.earlier.extent)}, so "
+                "a tile is not treated as the whole image is: the network looks at the image's "
+                "size; make its code independent of that",
             )
             self.stop()
-        return records[index]
+        return there
+
+    def ended(self) -> None:
+        """Stop where the earlier run went on."""
+        count = len(self.records)
+        if self.earlier is not None and count < len(self.earlier.records):
+            self.same_call("the end of the network", (), count)
 
     def judge(self, func: OpOverload, call: Call, harmless: bool) -> tuple[Reach, ...]:
         """Return the reach of each output: by the rule, or joined wholly after a refusal."""
         try:
-            made = rule_for(func, call, self.records, harmless)(call)
+            rule = rule_for(func, call, self.records, harmless)
+            if self.along and not self.refusals:
+                refuse_counts(func, call)
+            made = ruled(rule, call)
         except Refused as refused:
             named = refused.operator or call.operator
             self.refuse(named, refused.reason, uneven=refused.uneven)
             return tuple(joined(call, output) for output in call.outputs)
         except RUN_ERRORS as error:
             self.fail(f"the rule of {call.operator} failed: {error}", error)
-        results = sized(func, call, made if isinstance(made, tuple) else (made,))
+        results = sized(func, call, made)
         for output, reach in zip(call.outputs, results, strict=True):
             broadcast = np.broadcast_shapes(reach.shape, tuple(output.shape))
             if output.numel() > 0 and broadcast != tuple(output.shape):
@@ -301,6 +330,7 @@ def trace(
         tracer.reaches[image] = source(image.shape, 0 if axis == BATCH_AXIS else 2 + axis)
         try:
             output = torch.func.functionalize(tracer.run)(module, image)
+            tracer.ended()
             found = only_tensor(output)
             if observer is not None:
                 observer.returned(found)
