@@ -2,6 +2,6 @@
 
 from exactile.locality.analysis import Analysis, analyze
 from exactile.locality.confirmation import confirm
-from exactile.locality.refusal import NotLocal, Refusal
+from exactile.locality.refusal import KeepsState, NotLocal, Refusal
 
-__all__ = ["Analysis", "NotLocal", "Refusal", "analyze", "confirm"]
+__all__ = ["Analysis", "KeepsState", "NotLocal", "Refusal", "analyze", "confirm"]

@@ -18,6 +18,7 @@ from exactile.locality.pattern import Pattern
 from exactile.locality.run import Run
 from exactile.locality.scriptpath import named
 from exactile.locality.search import along_axis, is_batchable, working_extent
+from exactile.locality.state import refuse_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,10 @@ def analyze(module: nn.Module, channels: int, spatial_dims: int = 2) -> Analysis
     for each axis. Its weights and its training flags are left as they were.
 
     Raises `NotLocal` where the output depends on more than a bounded neighbourhood or may do so,
-    and `ModelError` where the network cannot run, or does not return one tensor.
+    `KeepsState` where a pass may depend on those before it, and `ModelError` where the network
+    cannot run, or does not return one tensor.
     """
+    refuse_state(module)
     with evaluation(module), named(module):
         base = working_extent(module, channels, spatial_dims)
         axes = [

@@ -32,6 +32,10 @@ class NotLocal(ModelError):  # noqa: N818 - a verdict on the network, named like
         )
 
 
+class KeepsState(ModelError):  # noqa: N818 - a verdict on the network
+    """A pass of the network may depend on those before it: it is not run in any way."""
+
+
 class Refused(Exception):  # noqa: N818 - carries a reason from a rule to the tracer
     """A rule's refusal of one call; the tracer adds the operator and the module."""
 

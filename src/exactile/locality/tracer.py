@@ -44,7 +44,7 @@ from exactile.locality.dispatch import (
 from exactile.locality.maker import UNKNOWN, maker
 from exactile.locality.modulepath import ModulePath, named_modules
 from exactile.locality.reach import Reach, constant, source
-from exactile.locality.refusal import Refusal, Refused
+from exactile.locality.refusal import KeepsState, Refusal, Refused
 from exactile.locality.registry import Call, Reaches
 from exactile.locality.run import (
     BATCH,
@@ -58,9 +58,10 @@ from exactile.locality.run import (
     Stopped,
     drift,
     quiet_logs,
-    words,
 )
 from exactile.locality.sizes import numbers
+from exactile.locality.state import unchanged, written
+from exactile.locality.verdict import parted
 
 
 class Observer(Protocol):
@@ -103,13 +104,14 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.uneven = True
         self.finished = False
         self.defect: RuleDefect | None = None
+        self.state: KeepsState | None = None
         self.failed: tuple[str, str] | None = None
         self.reaches: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self.makers: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self.constants: dict[int, tuple[torch.Tensor, Reach]] = {}
 
     def run(self, module: nn.Module, image: torch.Tensor) -> object:
-        """Run the module, and note that it has ended."""
+        """Run the module, and note its end."""
         output: object = module(image)
         self.finished = True
         return output
@@ -186,6 +188,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         given = numbers(operator, arguments)
         before = self.same_call(operator, given, index)
         harmless = writes_nothing(func, arguments)
+        if not harmless:
+            self.refuse_state(func, arguments)
         salt = call_salt(index, operator, arguments, reaches)
         try:
             result = shapes_only(func, arguments)
@@ -239,17 +243,20 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         records = self.earlier.records
         there = records[index] if index < len(records) else None
         if there is None or (there.operator, there.numbers) != (operator, given):
-            same = there is not None and there.operator == operator
-            what = "is given other numbers" if same else "does not run in the same place"
-            self.diverged = Refusal(
-                operator,
-                self.path.current,
-                f"it {what} at extent {words(self.extent)} as at {words(self.earlier.extent)}, so "
-                "a tile is not treated as the whole image is: the network looks at the image's "
-                "size; make its code independent of that",
-            )
+            place, extents = self.path.current, (self.extent, self.earlier.extent)
+            self.diverged = parted(operator, place, *extents, there)
             self.stop()
         return there
+
+    def refuse_state(self, func: OpOverload, arguments: dict[str, Any]) -> None:
+        """Stop before the network writes into a weight or buffer of its own."""
+        name = written(func, arguments, self.weights)
+        if name is not None:
+            self.state = KeepsState(
+                f"keeps a state: it writes into {name!r} ({func}) in {self.path.current}, so that "
+                "no two passes agree; use a network that changes nothing"
+            )
+            self.stop()
 
     def ended(self) -> None:
         """Stop where the earlier run went on."""
@@ -311,8 +318,8 @@ def trace(
     `earlier` is a run at smaller extents: the two together show which dimensions grow. An
     `observer` sees every call.
 
-    Raises `Failed` where the network cannot run on this image and `Outputs` where it does not
-    return one tensor.
+    Raises `Failed` where the network cannot run on this image, `Outputs` where it does not return
+    one tensor, and `KeepsState` where an eager module is another after the run.
     """
     path = ModulePath(named_modules(module))
     tracer = Tracer(extent, axis, path, named_weights(module), earlier, observer)
@@ -329,18 +336,17 @@ def trace(
         stack.enter_context(tracer)
         tracer.reaches[image] = source(image.shape, 0 if axis == BATCH_AXIS else 2 + axis)
         try:
-            output = torch.func.functionalize(tracer.run)(module, image)
+            with unchanged(module):
+                output = torch.func.functionalize(tracer.run)(module, image)
             tracer.ended()
             found = only_tensor(output)
             if observer is not None:
                 observer.returned(found)
             return tracer.result(axis, found)
-        except Stopped:
-            return tracer.result(axis)
-        except RUN_ERRORS as error:
+        except (Stopped, *RUN_ERRORS) as error:
             # TorchScript turns whatever is raised inside it into an error of its own.
-            if tracer.defect is not None:
-                raise tracer.defect from error
+            if (ended := tracer.state or tracer.defect) is not None:
+                raise ended from error
             if tracer.stopped:
                 return tracer.result(axis)
             operator, place = tracer.failed or ("model", path.current)

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 from exactile.locality.refusal import NotLocal, Refusal
-from exactile.locality.run import Run
+from exactile.locality.run import Record, Run, words
 
 
 def refuse(run: Run) -> None:
     """Raise `NotLocal` with all that the run refused."""
     if run.refusals:
         raise NotLocal(run.refusals)
+
+
+def parted(
+    operator: str,
+    module: str,
+    extent: tuple[int, ...],
+    earlier: tuple[int, ...],
+    there: Record | None,
+) -> Refusal:
+    """Refuse a network that leaves the path of an earlier run, which called `there`."""
+    same = there is not None and there.operator == operator
+    what = "is given other numbers" if same else "does not run in the same place"
+    return Refusal(
+        operator,
+        module,
+        f"it {what} at extent {words(extent)} as at {words(earlier)}, so a tile is not treated as "
+        "the whole image is: the network looks at the image's size; make its code independent of "
+        "that",
+    )
 
 
 def check_output(run: Run, spatial_dims: int) -> None:

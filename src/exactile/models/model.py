@@ -9,7 +9,7 @@ from torch import nn
 from exactile.errors import ModelError
 from exactile.finishing import Finishing, OutputType, finishing_for
 from exactile.geometry import Locality
-from exactile.locality import Analysis, NotLocal, Refusal, analyze
+from exactile.locality import Analysis, KeepsState, NotLocal, Refusal, analyze
 from exactile.meaning.reading import Reading
 from exactile.models.channels import sizes_of
 from exactile.models.formats.fixed_size import explain_fixed_size
@@ -147,6 +147,8 @@ def _trace(
                 if sizes.running and len(sizes.channels) > 1:
                     raise sizes.ask(file.name)
                 return count, analyze(file.network, count, size), None
+            except KeepsState as error:
+                raise KeepsState(f"{file.name}: {error}") from error
             except ModelError as error:
                 fixed = explain_fixed_size(file.network, count, size)
                 if fixed is not None:
