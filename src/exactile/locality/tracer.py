@@ -185,8 +185,6 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.refuse(operator, reason)
             self.stop()
         index = len(self.records)
-        given = numbers(operator, arguments)
-        before = self.same_call(operator, given, index)
         harmless = writes_nothing(func, arguments)
         if not harmless:
             self.refuse_state(func, arguments)
@@ -206,6 +204,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         outputs = tuple(t for t in tree_leaves(result) if isinstance(t, torch.Tensor))
         if not outputs:
             return result
+        given = numbers(operator, arguments)
+        before = self.same_call(operator, given, index)
         call = Call(
             operator,
             arguments,
