@@ -16,6 +16,7 @@ from exactile.geometry import AxisLocality, Halo, Locality
 from exactile.locality.modulepath import evaluation
 from exactile.locality.pattern import Pattern
 from exactile.locality.run import Run
+from exactile.locality.scriptlists import settle_lists
 from exactile.locality.scriptpath import named
 from exactile.locality.search import along_axis, is_batchable, working_extent
 from exactile.locality.state import refuse_state
@@ -69,6 +70,7 @@ def analyze(module: nn.Module, channels: int, spatial_dims: int = 2) -> Analysis
     cannot run, or does not return one tensor.
     """
     refuse_state(module)
+    settle_lists(module)
     with evaluation(module), named(module):
         base = working_extent(module, channels, spatial_dims)
         axes = [

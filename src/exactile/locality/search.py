@@ -213,7 +213,7 @@ def confirm(profile: Profile, pattern: Pattern, unit: int, run_at: RunAt) -> Pat
     """
     for factor in range(1, unit // pattern.alignment + 1):
         longer = pattern.alignment * factor
-        # A period that the middle does not hold cannot be seen there: only a larger extent shows it.
+        # A period that the middle does not hold shows at a larger extent only.
         if unit % longer or pattern.positions * factor > len(profile.low) // 3:
             continue
         larger = run_at(profile.extent + longer, None)

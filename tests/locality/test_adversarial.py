@@ -1,0 +1,42 @@
+"""Networks made to deceive: each is refused, or its windows give what one pass over all gives."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from adversarial import FORMS, Form, Recipe, wrong
+from adversarial_networks import hand_made, recipes
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from locality_brute import single_thread  # noqa: F401
+
+ALL = hand_made()
+FEW = tuple(ALL)[:: len(ALL) // 8]
+"""Tried in every run of the tests; all of them in slow ones."""
+
+RANDOM = int(os.environ.get("ADVERSARIAL_NETWORKS", "40"))
+"""Random networks in a slow run."""
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_a_few_networks_that_deceive_are_refused_or_exact(name: str, tmp_path: Path) -> None:
+    assert not {form: off for form in FORMS if (off := wrong(ALL[name], form, tmp_path))}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALL)
+def test_networks_that_deceive_are_refused_or_exact(name: str, tmp_path: Path) -> None:
+    assert not {form: off for form in FORMS if (off := wrong(ALL[name], form, tmp_path))}
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=RANDOM, deadline=None, suppress_health_check=list(HealthCheck), database=None
+)
+@given(recipe=recipes(), form=st.sampled_from(FORMS))
+def test_random_networks_that_deceive_are_refused_or_exact(
+    recipe: Recipe, form: Form, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assert not wrong(recipe, form, tmp_path_factory.mktemp("network")), recipe.source
