@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -74,6 +74,8 @@ class Directory:
 
     def unlike(self, other: Directory) -> str:
         """Return in words what the pages of two directories differ in, or ''."""
+        if self.storage == other.storage:
+            return ""
         pairs = zip(_STORAGE.values(), self.storage, other.storage, strict=True)
         return ", ".join(name for name, mine, yours in pairs if mine != yours)
 
@@ -192,7 +194,7 @@ def _walk(form: _Form, path: Path) -> Iterator[Directory]:
             key = tuple(map(entries.get, _LOOKED_AT))
             if key not in known:
                 known[key] = _describe(form, offset, entries, path)
-            yield replace(known[key], offset=offset)
+            yield Directory(offset, known[key].storage, known[key].auxiliary)
         except struct.error:
             return
         offset = following
