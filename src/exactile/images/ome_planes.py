@@ -81,7 +81,7 @@ class OmeImage:
         size_c = self.sizes[1]
         if size_c % samples == 0 and len(set(self.samples)) <= 1:
             return size_c // samples
-        if self.samples == (samples,) * size_c:
+        if len(self.samples) == size_c and set(self.samples) == {samples}:
             return size_c  # some writers do not count samples as channels
         said = "+".join(map(str, self.samples)) or "unknown"
         raise OmeError(

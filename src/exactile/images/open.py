@@ -15,7 +15,7 @@ from exactile.images.ome_images import described_by
 from exactile.images.ome_planes import OmeError, is_ome
 from exactile.images.source import DEFAULT_CACHE_BYTES, Source
 from exactile.images.tiff_directories import first_description
-from exactile.images.tiff_file import TiffContents, open_tiff, read_contents
+from exactile.images.tiff_file import TiffContents, damage_named, open_tiff, read_contents
 from exactile.images.tiff_layout import image_sizes
 from exactile.images.tiff_metadata import metadata_of
 from exactile.images.tiff_pages import check_pages
@@ -52,7 +52,8 @@ def open_source(
         if described and not contents.only:
             logger.warning("%s: read is image %s", path, contents.series)
         ome = parse_ome(contents.xml, path) if described and contents.xml is not None else None
-        metadata = metadata_of(contents, ome) if described else ImageMetadata()
+        with damage_named(path):
+            metadata = metadata_of(contents, ome) if described else ImageMetadata()
         if image.spread is not None:
             _check_first(contents, path)
             source: Source = TiffSetSource(image.spread, metadata, cache_bytes, threads)

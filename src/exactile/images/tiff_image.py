@@ -55,6 +55,13 @@ class TiffImage:
     spread: Spread | None = None
     """The files that hold it, where they are several."""
 
+    def __post_init__(self) -> None:
+        # Of a damaged tag tifffile makes what it says: several numbers, or text.
+        page = self.keyframe
+        numbers = (*self.size, page.samplesperpixel, page.tilewidth, page.tilelength)
+        if not all(isinstance(number, int) for number in numbers):
+            raise ValueError(f"page {page.index} has several sizes: {numbers}")
+
     @property
     def size(self) -> tuple[int, int]:
         """Width and height, as people name them."""

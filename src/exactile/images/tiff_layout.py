@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from xml.etree.ElementTree import ParseError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ DAMAGE = (
     LookupError,
     NotImplementedError,
     OSError,
+    ParseError,
     RuntimeError,
     TypeError,
     ValueError,
