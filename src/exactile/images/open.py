@@ -61,7 +61,7 @@ def open_source(
             pages = check_pages(tiff, directories, image, path)
             if len(metadata.channels) != pages.layout.sizes[2]:
                 metadata = replace(metadata, channels=())
-            if is_sound_for_bfio(path, pages.layout, ome):
+            if not pages.sparse and is_sound_for_bfio(path, pages.layout, ome):
                 source = BfioSource(path, pages.layout, metadata, cache_bytes, threads)
             else:
                 source = pages.source(path, metadata, cache_bytes, threads)

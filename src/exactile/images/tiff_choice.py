@@ -14,8 +14,10 @@ from exactile.errors import ImageError
 from exactile.images.series_images import is_auxiliary
 from exactile.images.tiff_image import TiffImage
 
-LARGER = 4
-"""So many times the pixels of any other has an image that is taken without being named."""
+LARGER = 3
+"""So many times the pixels of any other has an image that is taken without being named.
+
+Less than the 4 of a pyramid, whose sides are rounded up."""
 
 ONLY_SERIES = "1 of 1"
 """What is said of the image of a file that holds no other."""
