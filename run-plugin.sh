@@ -3,7 +3,8 @@
 #
 #   ./run-plugin.sh INPUT_FOLDER OUTPUT_FOLDER [options of `exactile segment`]
 #
-# The input, and what --model or --stitchingVector names, are mounted read-only; there is no network.
+# The input, and what --model, --stitchingVector or --statistics names, are mounted read-only; there is
+# no network.
 # GPUs are passed on where there are any, to the image whose tag ends in -cuda if that was built.
 # CONTAINER_ENGINE chooses docker or podman; by default the one that is installed.
 set -eu
@@ -46,30 +47,53 @@ if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then
     fi
 fi
 
-# Values that name a file or folder here are given by the name that it has in the container.
+# Values that name a file or folder here are given by the name that it has in the container; an
+# option and its value may be two words, or one with = between them.
 model=
 vector=
+statistics=
 option=
 for word; do
     shift
-    case $option in
-        --model | --stitchingVector)
-            if [ -e "$word" ]; then
-                path=$(cd "$(dirname "$word")" && pwd)/$(basename "$word")
-                if [ "$option" = --model ]; then model=$path; else vector=$path; fi
-                word=/data/${option#--}/$(basename "$word")
-            fi
+    name=${word%%=*}
+    case $option/$name in
+        --model/* | --stitchingVector/* | --statistics/*)
+            name=$option
+            prefix=
+            value=$word
             ;;
+        */--model | */--stitchingVector | */--statistics)
+            prefix=$name=
+            value=${word#*=}
+            [ "$name" != "$word" ] || value=
+            ;;
+        *) value= ;;
     esac
-    set -- "$@" "$word"
     option=$word
+    if [ -n "$value" ] && [ -e "$value" ]; then
+        path=$(cd "$(dirname "$value")" && pwd)/$(basename "$value")
+        case $name in
+            --model) model=$path ;;
+            --stitchingVector) vector=$path ;;
+            --statistics) statistics=$path ;;
+        esac
+        word=$prefix/data/${name#--}/$(basename "$path")
+    fi
+    set -- "$@" "$word"
 done
 
-# $gpus is one option and its value, or nothing: it must be split.
+# Without root, podman's own user would be mapped: files would belong to somebody else.
+namespace=
+case $engine in
+    *podman*) [ "$(id -u)" = 0 ] || namespace=--userns=keep-id ;;
+esac
+
+# $gpus is one option and its value, or nothing: it must be split, and so is $namespace.
 # shellcheck disable=SC2086
-exec "$engine" run --rm --network none --read-only --cap-drop ALL --user "$(id -u):$(id -g)" $gpus \
+exec "$engine" run --rm --network none --read-only --cap-drop ALL --user "$(id -u):$(id -g)" $namespace $gpus \
     -e POLUS_LOG -e POLUS_IMG_EXT -e NUM_THREADS \
     -v "$input:/data/inputs:ro" -v "$output:/data/outputs" \
     ${model:+-v "$model:/data/model/$(basename "$model"):ro"} \
     ${vector:+-v "$vector:/data/stitchingVector/$(basename "$vector"):ro"} \
+    ${statistics:+-v "$statistics:/data/statistics/$(basename "$statistics"):ro"} \
     "$image" --inpDir /data/inputs --outDir /data/outputs "$@"
