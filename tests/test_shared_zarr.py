@@ -137,6 +137,25 @@ def test_several_channels_and_version_0_5_too(
     assert group["0"].shape == (1, 2, 1, 2300, 1060)
 
 
+def test_a_folder_with_tiff_and_zarr_is_shared_too(
+    tmp_path: Path, images: Path, small_model: Path
+) -> None:
+    folder = tmp_path / "in"
+    write_image(folder / "a.ome.tif", noise_image((1100, 60)))
+    assert segment(images, tmp_path / "made", small_model, filePattern="é.*").code == 0
+    shutil.move(tmp_path / "made" / WIDE, folder / WIDE)
+    names = {"a.ome.tif", WIDE}
+    options = {"model": small_model, "tileSize": 1040}
+    assert call(arguments(folder, tmp_path / "whole", **options)).code == 0
+    for index in range(2):
+        words = arguments(folder, tmp_path / "parts", shard=f"{index}/2", **options)
+        assert call(words).code == 0
+    ended = assemble(tmp_path / "parts", tmp_path / "out")
+    assert ended.code == 0, ended.log
+    for name in names:
+        assert FileDigest.of(tmp_path / "out" / name) == FileDigest.of(tmp_path / "whole" / name)
+
+
 def test_shards_fill_one_store_and_no_chunk_is_written_by_two(
     tmp_path: Path, images: Path, small_model: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,7 @@ from exactile.images.journal import Journal, remove_leftovers
 from exactile.images.storing_sink import StoringSink
 from exactile.outputs import make_folder
 from exactile.parts import AssemblyError, StoredPart, find_parts
+from exactile.probe import probe
 from exactile.stored_json import MalformedError
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ def assemble_collection(inp_dir: Path, out_dir: Path) -> Iterator[Assembled]:
         )
     _check_versions(images)
     make_folder(out_dir)
+    probe(out_dir)
     for name, parts in images.items():
         begun, finished, error = time.monotonic(), False, ""
         try:

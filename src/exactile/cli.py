@@ -24,6 +24,7 @@ from exactile.commands.segment import segment
 from exactile.commands.statistics import measure_statistics
 from exactile.errors import ExactileError, SettingsError
 from exactile.failures import explain
+from exactile.platforms import check_platform
 from exactile.report.logs import log_to_stderr
 from exactile.stopping import Stopped, stoppable
 from exactile.temporary import do_without_temporary_files
@@ -46,6 +47,7 @@ def main() -> None:
     try:
         with stoppable():
             log_to_stderr(os.environ.get("POLUS_LOG", ""))
+            check_platform(sys.platform)
             prepare()
             do_without_temporary_files()
             app(args=plain_booleans(sys.argv[1:]))

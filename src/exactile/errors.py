@@ -35,3 +35,7 @@ class OutputError(ExactileError):
 
 class StatisticsError(ExactileError):
     """Statistics measured before that are missing, damaged, or of something else."""
+
+
+class PlatformError(ExactileError):
+    """A system that exactile does not run on."""

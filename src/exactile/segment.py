@@ -32,6 +32,7 @@ from exactile.inputs import digest_input, open_input
 from exactile.job import Job, make_job
 from exactile.normalization import fit
 from exactile.outputs import check_folder, make_folder, plan_outputs
+from exactile.probe import probe
 from exactile.report.preview import Preview, preview_path
 from exactile.report.progress import Watcher
 from exactile.segmentation import Fit, Segmentation
@@ -79,10 +80,15 @@ def segment_collection(settings: SegmentSettings, watcher: Watcher) -> Iterator[
     """
     outputs = plan_outputs(settings)
     check_folder(settings.out_dir)
+    tried = settings.out_dir.is_dir()
+    if tried:
+        probe(settings.out_dir)
     job = make_job(settings)
     if settings.mosaic_output == "files":
         check_cuttable(job.model)
     make_folder(settings.out_dir)
+    if not tried:
+        probe(settings.out_dir)
     if settings.shard is None:
         yield from _segment_each(job, whole_images(outputs), watcher)
         return
