@@ -5,13 +5,11 @@ that it is run on. So of the zones with most content some pixels are kept as the
 computed once more at the end, in a window that lies elsewhere and has another size:
 
     window   +---------------------+
-             |  zone               |        where the pixels of the window deviate most
-             |      +-------+      |
-             |      | kept  |      |
-             +------|-------|------+
-    other       +---|-------|---+
-                |   |       |   |
-                +---+-------+---+
+             |  zone ------------+ |      at the corner of the zone that is nearest to the pixel
+             |  |        +-------+ |      which deviates most: there the window's halo is least
+             |  +--------| kept  | |
+             +-----------|-------|-+
+                  other  +-------+ .      its middle holds what is kept, and its halo
 
 What differs by more than rounding is an error. What differs by rounding lowers what is claimed.
 """
@@ -196,7 +194,7 @@ def lowered(stability: BitStability, real: RealPixels | None) -> BitStability:
 
 
 def other_window(tiling: Plan, tile: Tile, centre: tuple[int, ...], *, small: bool) -> Tile | None:
-    """Return a part of the zone of `tile` near pixel `centre`, in a window that lies elsewhere.
+    """Return the part of the zone of `tile` towards pixel `centre`, in a window elsewhere.
 
     A `small` one has another size, which just holds the part, its halo, and enough for its kernels
     to be those of larger windows. Otherwise it has the shape of the check of bit-stability where
@@ -211,10 +209,8 @@ def other_window(tiling: Plan, tile: Tile, centre: tuple[int, ...], *, small: bo
     ):
         part = _part(axis, zone, pixel)
         longest = _small(axis, part) if small else length
-        window = _around(axis, part, longest)
-        if window == side and not small:
-            window = _moved(axis, part, window)
-        if part not in _own(axis, window):
+        window = _around(axis, part, longest, side)
+        if window is None:
             return None
         zones.append(part)
         windows.append(window)
@@ -225,12 +221,15 @@ def other_window(tiling: Plan, tile: Tile, centre: tuple[int, ...], *, small: bo
 
 
 def _part(axis: AxisPlan, zone: Interval, pixel: int) -> Interval:
-    """Return positions of `zone` around `pixel`, from a multiple of a period on where it can be."""
+    """Return positions of `zone` at that end of it which is nearer to `pixel`.
+
+    There the halo of the zone's own window is least.
+    """
     step = axis.locality.step
     length = ceil_to(min(KEPT_SIDE, zone.length), step)
-    middle = int(pixel * axis.locality.scale) - length // 2
-    start = max(zone.start, min(floor_to(max(middle, 0), step), floor_to(zone.stop - 1, step)))
-    return Interval(start, min(start + length, zone.stop))
+    if 2 * int(pixel * axis.locality.scale) < zone.start + zone.stop:
+        return Interval(zone.start, min(zone.start + length, zone.stop))
+    return Interval(max(zone.start, floor_to(zone.stop - 1, step) + step - length), zone.stop)
 
 
 def _small(axis: AxisPlan, part: Interval) -> int:
@@ -238,32 +237,29 @@ def _small(axis: AxisPlan, part: Interval) -> int:
     located = axis.locality
     periods = -(-part.stop // located.step) - part.start // located.step
     needed = max(periods * located.alignment + located.halo.total, located.pad(located.least))
-    length = max(needed, STABLE_COARSEST_SIDE * located.alignment)
+    room = 2 * located.alignment
+    length = max(needed + room, STABLE_COARSEST_SIDE * located.alignment)
     if length >= axis.window:
-        length = axis.window + 2 * located.alignment
+        length = axis.window + room
     return min(length, axis.extent)
 
 
-def _around(axis: AxisPlan, part: Interval, length: int) -> Interval:
-    """Return the window of `length` that holds `part` and its halo, moved inwards at the edges."""
-    return replace(axis, window=length).window_of(part)
+def _around(axis: AxisPlan, part: Interval, length: int, own: Interval) -> Interval | None:
+    """Return the window of `length` with `part` and its halo in its middle, or None without any.
 
-
-def _moved(axis: AxisPlan, part: Interval, window: Interval) -> Interval:
-    """Return `window` a period further to either side, if it still holds the halo of `part`."""
-    for by in (-axis.locality.alignment, axis.locality.alignment):
-        moved = window.shift(by)
-        inside = moved in Interval(0, axis.extent)
-        if inside and part in _own(axis, moved):
-            return moved
-    return window
-
-
-def _own(axis: AxisPlan, window: Interval) -> Interval:
-    """Return the output positions that depend on nothing outside `window`."""
+    It starts an odd number of periods from the zone's `own` window where it can: a period that is
+    twice as long as was found shows then.
+    """
     located = axis.locality
-    low = 0 if window.start == 0 else window.start + located.halo.low
-    high = axis.extent if window.stop == axis.extent else window.stop - located.halo.high
-    end = located.output_length(axis.extent) if high == axis.extent else int(high * located.scale)
-    start = int(low * located.scale)
-    return Interval(start, max(start, end))
+    step, alignment = located.step, located.alignment
+    first = part.start // step * alignment - located.halo.low
+    last = -(-part.stop // step) * alignment + located.halo.high
+    least = ceil_to(max(0, min(last, axis.extent) - length), alignment)
+    most = min(max(first, 0), axis.extent - length)
+    if least > most:
+        return None
+    start = floor_to((least + most) // 2, alignment)
+    if (start - own.start) // alignment % 2 == 0:
+        others = (start - alignment, start + alignment)
+        start = next((other for other in others if least <= other <= most), start)
+    return Interval(start, start + length)
