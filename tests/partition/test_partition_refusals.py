@@ -33,7 +33,7 @@ REFUSED = [
     ("x.numpy()", "torch.Tensor.numpy", "has no rule"),
     ("F.dropout(x, 0.5)", "torch.nn.functional.dropout", "draws random numbers"),
     ("F.max_pool2d(x, 2, return_indices=True)", "max_pool2d_with_indices", "has no rule"),
-    ("F.adaptive_avg_pool2d(x, 5)", "adaptive_avg_pool2d", "windows are unequal"),
+    ("F.adaptive_max_pool2d(x, 5)", "adaptive_max_pool2d", "windows are unequal"),
     ("F.interpolate(x, scale_factor=2, mode='bicubic')", "interpolate", "bicubic"),
     ("x.flatten(1)", "torch.Tensor.flatten", "split axes together"),
     ("x[:, :, 0]", "torch.Tensor.__getitem__", "one position of a split axis"),

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from exactile.partition import (  # noqa: F401 - importing a family registers its rules
+    adaptive,
+    beside,
     convolution,
+    extremes,
+    mirroring,
     normalization,
     overloads,
     padding,
@@ -11,6 +15,7 @@ from exactile.partition import (  # noqa: F401 - importing a family registers it
     pooling,
     reduction,
     shape,
+    softmax,
     upsampling,
 )
 from exactile.partition.layout import Split, even_cuts

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from exactile.partition.exchange import enter, fetch
@@ -70,25 +69,6 @@ def conform(tensor: Tensor, target: Layout, mesh: Mesh) -> Tensor:
                 "or pad one to the other"
             )
     return local
-
-
-def mapped(arguments: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Return nested arguments with every tensor changed."""
-    if isinstance(arguments, Tensor):
-        return change(arguments)
-    if isinstance(arguments, dict):
-        return {name: mapped(value, change) for name, value in arguments.items()}
-    if isinstance(arguments, (tuple, list)):
-        made = [mapped(value, change) for value in arguments]
-        return tuple(made) if isinstance(arguments, (tuple, torch.Size)) else made
-    return arguments
-
-
-def tensors_in(arguments: Any) -> list[Tensor]:
-    """Return all tensors in nested arguments, in order."""
-    found: list[Tensor] = []
-    mapped(arguments, lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
-    return found
 
 
 def mesh_of(arguments: Any) -> Mesh:

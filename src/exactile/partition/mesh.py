@@ -111,6 +111,11 @@ class Mesh:
         return groups[self.coordinate[:axis] + self.coordinate[axis + 1 :]]
 
     @property
+    def divided(self) -> bool:
+        """Whether there is more than one rank, so that a tensor may be split."""
+        return len(self.ranks) > 1
+
+    @property
     def axes(self) -> tuple[int, ...]:
         """The axes that more than one rank lies along."""
         return tuple(axis for axis, side in enumerate(self.shape) if side > 1)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from exactile.locality.modulepath import ModulePath, named_modules
-from exactile.partition.align import mapped
 from exactile.partition.layout import Split
 from exactile.partition.mesh import Mesh
+from exactile.partition.nested import mapped
 from exactile.partition.refusal import PartitionError
 from exactile.partition.tensor import SplitTensor, wrap
 

@@ -1,8 +1,13 @@
-"""Batch, instance, group and layer normalisation with statistics of all ranks."""
+"""Batch, instance, group and layer normalisation with statistics of all ranks.
+
+Statistics are in float64 (`sums`), and what float32 cannot hold of a mean goes into the shift: of a
+map whose mean is large beside its spread, no digit is lost that the map has.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -15,18 +20,13 @@ from torch.autograd.function import once_differentiable
 from exactile.partition.align import conform, layout_of, whole
 from exactile.partition.exchange import enter
 from exactile.partition.mesh import Mesh
-from exactile.partition.reduction import axes_along, moments, wide
+from exactile.partition.reduced import axes_along, few
 from exactile.partition.refusal import Refused
 from exactile.partition.registry import rule
+from exactile.partition.sums import added, moments, moments_of_all, wide
 from exactile.partition.tensor import SplitTensor, wrap
 
 Optional = Tensor | None
-
-
-def affine(apart: Tensor, scale: Tensor, bias: Optional, input: SplitTensor) -> Tensor:
-    """Return apart * scale + bias; both are the same on all ranks."""
-    made = apart * enter(scale, input.mesh, input.axes)
-    return made if bias is None else made + enter(bias, input.mesh, input.axes)
 
 
 def per_channel(tensor: Optional, ndim: int) -> Optional:
@@ -39,7 +39,7 @@ def blend(running: Tensor, seen: Tensor, momentum: float) -> None:
     running.mul_(1 - momentum).add_(seen.detach().reshape(-1).to(running.dtype), alpha=momentum)
 
 
-@rule("batch_norm", places=(F,))
+@rule("batch_norm", statistic=True)
 def batch_norm(
     func: Any,
     input: Tensor,
@@ -59,7 +59,7 @@ def batch_norm(
     return _normalized(image, dims, running_mean, running_var, weight, bias, momentum, eps)
 
 
-@rule("instance_norm", places=(F,))
+@rule("instance_norm", statistic=True)
 def instance_norm(
     func: Any,
     input: Tensor,
@@ -110,15 +110,21 @@ def _normalized(
     bias: Optional,
     momentum: float,
     eps: float,
+    groups: int | None = None,
 ) -> Tensor:
-    """Normalise over `dims` of all ranks, and blend the running statistics."""
+    """Normalise over `dims` of all ranks, and blend the running statistics.
+
+    With `groups`, channels are taken together in so many.
+    """
     count = prod(image.shape[dim] for dim in dims)
-    if count == 1:
+    count *= 1 if groups is None else image.shape[1] // groups
+    if count == 1 and groups is None:
         raise Refused("it has one value for each channel, which has no variance")
     axes = axes_along(image, dims)
     channels, shift = per_channel(weight, image.dim()), per_channel(bias, image.dim())
+    over = _Over(tuple(dims), groups, count, eps)
     made, centre, squares = _Normalized.apply(  # type: ignore[no-untyped-call]
-        image.local, channels, shift, (tuple(dims), count, eps), image.mesh, axes
+        image.local, channels, shift, over, image.mesh, axes
     )
     if running_mean is not None and running_var is not None:
         blend(running_mean, centre.mean(0), momentum)
@@ -126,11 +132,34 @@ def _normalized(
     return wrap(made, image.splits, image.mesh)
 
 
+@dataclass(frozen=True, slots=True)
+class _Over:
+    """What is normalised together."""
+
+    dims: tuple[int, ...]
+    """Dimensions beside that of channels."""
+    groups: int | None
+    """Groups of channels; None where each is by itself."""
+    count: int
+    """Values of all ranks."""
+    eps: float
+    """What is added to the variance."""
+
+    def means(self, sums: Tensor) -> Tensor:
+        """Return the means that belong to sums (.., channels, ..) over `dims`."""
+        if self.groups is None:
+            return sums / self.count
+        shape = (sums.shape[0], self.groups, -1, *sums.shape[2:])
+        grouped = sums.reshape(shape)
+        return grouped.sum(2, keepdim=True).expand_as(grouped).reshape(sums.shape) / self.count
+
+
 class _Normalized(torch.autograd.Function):
     """Normalise a part by the statistics of all ranks, and keep for the way back the part alone.
 
-    With y = (x - mean) r and the gradient g of w y + b, that of x is w r (g - [g] - y [g y]), [.]
-    being the mean over what is normalised, of all ranks: Ioffe and Szegedy (2015), section 3.
+    With y = (x - mean) r, the gradient g of w y + b, and z = w g, that of x is
+    r (z - [z] - y [z y]), [.] being the mean over what is normalised, of all ranks: Ioffe and
+    Szegedy (2015), section 3.
     """
 
     @staticmethod
@@ -139,34 +168,36 @@ class _Normalized(torch.autograd.Function):
         local: Tensor,
         weight: Optional,
         bias: Optional,
-        over: tuple[tuple[int, ...], int, float],
+        over: _Over,
         mesh: Mesh,
         axes: tuple[int, ...],
     ) -> tuple[Tensor, Tensor, Tensor]:
-        dims, count, eps = over
-        apart, centre, squares = moments(wide(local), dims, count, mesh, axes)
-        root = torch.rsqrt(squares / count + eps)
-        ctx.save_for_backward(local, centre, root, weight)
-        ctx.dims, ctx.count, ctx.mesh, ctx.axes = dims, count, mesh, axes
+        mean, squares = moments_of_all(local, over.dims, over.count, mesh, axes, over.groups)
+        root = torch.rsqrt(squares / over.count + over.eps)
+        ctx.save_for_backward(local, mean, root, weight)
+        ctx.over, ctx.mesh, ctx.axes = over, mesh, axes
         ctx.place, ctx.type = mesh.journal.place, None if bias is None else bias.dtype
-        made = apart.mul_(root if weight is None else root * weight)
-        made = made if bias is None else made.add_(bias)
-        ctx.mark_non_differentiable(centre, squares)
-        return made.to(local.dtype), centre, squares
+        made = normal(local, mean, root if weight is None else root * weight, bias)
+        ctx.mark_non_differentiable(mean, squares)
+        return made.to(local.dtype), mean, squares
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        local, centre, root, weight = ctx.saved_tensors
+        local, mean, root, weight = ctx.saved_tensors
+        over: _Over = ctx.over
+        y = normal(local, mean, root, None)
         g = wide(gradient)
-        y = (wide(local) - centre).mul_(root)
-        sums = torch.stack([g.sum(ctx.dims, keepdim=True), (g * y).sum(ctx.dims, keepdim=True)])
+        sums = torch.stack([added(g, over.dims), added(g * y, over.dims)])
         with ctx.mesh.journal.back_at(ctx.place):
             ctx.mesh.all_reduce(sums, ctx.axes, dist.ReduceOp.SUM)
-        plain, slanted = sums / ctx.count
-        y.mul_(-slanted).sub_(plain).add_(g)
-        y.mul_(root if weight is None else root * weight)
         for_bias, for_weight = (each.sum(0, keepdim=True) for each in sums)
+        scale = root if weight is None else root * weight
+        plain, slanted = (
+            over.means(each if weight is None else each * weight) * root for each in sums
+        )
+        kind = y.dtype
+        y.mul_(-slanted.to(kind)).sub_(plain.to(kind)).add_(g * scale.to(kind))
         return (
             y.to(local.dtype),
             None if weight is None else for_weight.to(weight.dtype),
@@ -175,7 +206,17 @@ class _Normalized(torch.autograd.Function):
         )
 
 
-@rule("group_norm", places=(F, torch))
+def normal(local: Tensor, mean: Tensor, scale: Tensor, bias: Optional) -> Tensor:
+    """Return (local - mean) * scale + bias in the precision of results; statistics are float64."""
+    kind = wide(local).dtype
+    near = mean.to(kind)
+    # A difference from a float32 near the mean is exact where digits are short; the rest is small.
+    shift = (near.double() - mean) * scale
+    made = torch.sub(local, near).to(kind).mul_(scale.to(kind))
+    return made.add_((shift if bias is None else shift + bias).to(kind))
+
+
+@rule("group_norm", statistic=True)
 def group_norm(
     func: Any,
     input: Tensor,
@@ -183,27 +224,14 @@ def group_norm(
     weight: Optional = None,
     bias: Optional = None,
     eps: float = 1e-5,
-    cudnn_enabled: bool = True,
 ) -> Tensor:
     """Normalise groups of channels of each image over space."""
     image = _image(input)
-    local = image.local
-    sides = local.shape[2:]
-    grouped = wide(local).reshape(local.shape[0], num_groups, local.shape[1] // num_groups, *sides)
-    dims = list(range(2, grouped.dim()))
-    count = prod(image.shape[1:]) // num_groups
-    axes = axes_along(image, range(2, image.dim()))
-    apart, _, squares = moments(grouped, dims, count, image.mesh, axes)
-    scale = torch.rsqrt(squares / count + eps)
-    channels, shift = per_channel(weight, image.dim()), per_channel(bias, image.dim())
-    each = scale.expand(-1, -1, grouped.shape[2], *(1,) * len(sides))
-    each = each.reshape(local.shape[0], -1, *(1,) * len(sides))
-    apart = apart.reshape(local.shape)
-    made = affine(apart, each if channels is None else each * channels, shift, image)
-    return wrap(made.to(image.dtype), image.splits, image.mesh)
+    dims = list(range(2, image.dim()))
+    return _normalized(image, dims, None, None, weight, bias, 0.0, eps, num_groups)
 
 
-@rule("layer_norm", places=(F, torch))
+@rule("layer_norm", statistic=True)
 def layer_norm(
     func: Any,
     input: Tensor,
@@ -211,7 +239,6 @@ def layer_norm(
     weight: Optional = None,
     bias: Optional = None,
     eps: float = 1e-5,
-    cudnn_enable: bool = True,
 ) -> Tensor:
     """Normalise over the last dimensions."""
     if not isinstance(input, SplitTensor):
@@ -221,12 +248,17 @@ def layer_norm(
     axes = axes_along(input, dims)
     weight = None if weight is None else conform(weight, layout, mesh)
     bias = None if bias is None else conform(bias, layout, mesh)
-    if not axes:
+    if few(input, dims):
         made = F.layer_norm(input.local, normalized_shape, weight, bias, eps)
         return wrap(made, layout, mesh)
     count = prod(input.shape[dim] for dim in dims)
-    apart, _, squares = moments(wide(input.local), dims, count, mesh, axes)
-    made = apart * enter(torch.rsqrt(squares / count + eps), mesh, axes)
+    mean, squares = moments(input.local, dims, count, mesh, axes)
+    kind = wide(input.local).dtype
+    near = enter(mean.to(kind), mesh, axes)
+    root = enter(torch.rsqrt(squares / count + eps), mesh, axes)
+    # What float32 cannot hold of the mean, which has no gradient of its own.
+    rest = (near.double() - mean).detach().to(kind)
+    made = (input.local - near + rest) * root.to(kind)
     made = made if weight is None else made * weight
     made = made if bias is None else made + bias
     return wrap(made.to(input.dtype), layout, mesh)

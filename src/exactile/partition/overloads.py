@@ -1,7 +1,6 @@
-"""The operators of exported programs, which call ATen by its overloads and not Python's functions.
+"""The operators of exported programs that Python has no function of the same name for.
 
-Most overloads have the parameters of the Python function of their name, in its order, so its rule
-is theirs (`registry.rule_of`). Those that have others are translated here.
+The rule of any other overload is that of the functions of its name (`registry.rule_of`).
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._ops import OpOverload
 
-from exactile.partition.normalization import batch_norm, instance_norm
 from exactile.partition.pooling import adaptive_maximum, max_pool
 from exactile.partition.registry import RULES, Rule
 from exactile.partition.shape import getitem
+from exactile.partition.signature import bind
 from exactile.partition.tensor import SplitTensor
-from exactile.partition.upsampling import interpolate
+from exactile.partition.upsampling import resized
 
 aten = torch.ops.aten
 
@@ -38,42 +37,6 @@ def _register(overload: OpOverload) -> Callable[[Rule], Rule]:
         return made
 
     return register
-
-
-@_register(aten.batch_norm.default)
-def _batch_norm(
-    func: Any,
-    input: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor | None,
-    variance: Tensor | None,
-    training: bool,
-    momentum: float,
-    eps: float,
-    *_: Any,
-) -> Tensor:
-    """Normalise each channel over batch and space, or with statistics known before."""
-    arguments = (input, mean, variance, weight, bias, training, momentum, eps)
-    return batch_norm(F.batch_norm, *arguments)
-
-
-@_register(aten.instance_norm.default)
-def _instance_norm(
-    func: Any,
-    input: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor | None,
-    variance: Tensor | None,
-    use_input_stats: bool,
-    momentum: float,
-    eps: float,
-    *_: Any,
-) -> Tensor:
-    """Normalise each channel of each image over space."""
-    arguments = (input, mean, variance, weight, bias, use_input_stats, momentum, eps)
-    return instance_norm(F.instance_norm, *arguments)
 
 
 @_register(aten.sym_size.int)
@@ -98,23 +61,34 @@ def _slice(
 
 
 def _resizing(mode: str) -> Rule:
-    def resize(func: Any, input: SplitTensor, output_size: Any, *rest: Any) -> Tensor:
-        """Resize to a size, or by factors."""
-        *corners, factors = rest
-        align = corners[0] if corners else None
-        return interpolate(F.interpolate, input, output_size, factors, mode, align)
+    def resize(
+        func: Any,
+        input: SplitTensor,
+        size: Any = None,
+        align_corners: bool = False,
+        scale_factor: Any = None,
+        scales: float | None = None,
+        scales_d: float | None = None,
+        scales_h: float | None = None,
+        scales_w: float | None = None,
+    ) -> Tensor:
+        """Resize to a size, or by factors; where both are given, by the factors' positions."""
+        given = (scales, scales_d, scales_h, scales_w)
+        factors = [each for each in given if each is not None] or scale_factor
+        return resized(input, size, factors, mode, bool(align_corners))
 
     return resize
 
 
 for _name, _mode in RESIZINGS:
-    RULES[getattr(aten, _name).vec] = _resizing(_mode)
+    for _overload in ("vec", "default"):
+        RULES[getattr(getattr(aten, _name), _overload)] = _resizing(_mode)
 
 
 def _maxima(known: Rule, function: Any) -> Rule:
-    def pool(func: Any, input: SplitTensor, *parameters: Any) -> tuple[Tensor, None]:
+    def pool(func: Any, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
         """Return the maxima, and nothing for their indices, which the program may leave."""
-        return known(function, input, *parameters), None
+        return known(function, **bind(func, args, kwargs, known)), None
 
     return pool
 

@@ -7,8 +7,9 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from exactile.partition.align import conform, joint_layout, mapped, mesh_of, tensors_in
+from exactile.partition.align import conform, joint_layout, mesh_of
 from exactile.partition.exchange import enter
+from exactile.partition.nested import mapped, tensors_in
 from exactile.partition.refusal import Refused
 from exactile.partition.registry import PLACES, rule
 from exactile.partition.tensor import SplitTensor, wrap

@@ -1,4 +1,4 @@
-"""Pooling over sliding windows, and to a given size."""
+"""Pooling over sliding windows, and maxima to a given size."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from exactile.locality.registry import per_axis
 from exactile.partition.align import whole
 from exactile.partition.convolution import Sizes, positive
 from exactile.partition.exchange import Want, fetch_box
+from exactile.partition.extremes import greatest_of
 from exactile.partition.layout import Taps
-from exactile.partition.reduction import greatest_of, mean
+from exactile.partition.reduction import mean
 from exactile.partition.refusal import Refused
-from exactile.partition.registry import rule
+from exactile.partition.registry import name_of, rule
 from exactile.partition.tensor import SplitTensor, own_part, wrap
 
 MAXIMA = ("max_pool1d", "max_pool2d", "max_pool3d")
@@ -27,7 +28,7 @@ AVERAGES = ("avg_pool1d", "avg_pool2d", "avg_pool3d")
 
 def axes_of(func: Any) -> int:
     """Return the number of axes that a pooling function works on, from its name."""
-    name: str = func.__name__
+    name = name_of(func)
     return int(name[name.index("pool") + 4])
 
 
@@ -79,7 +80,7 @@ def taps_inside(taps: Taps, own: Interval, low: int, high: int) -> list[int]:
     return [min(first + taps.kernel, high) - max(first, low) for first in firsts]
 
 
-@rule(*AVERAGES)
+@rule(*AVERAGES, statistic=True)
 def average_pool(
     func: Any,
     input: SplitTensor,
@@ -96,6 +97,12 @@ def average_pool(
     kernel = per_axis(kernel_size, axes)
     strides = per_axis(stride, axes) if stride else kernel
     sides = per_axis(padding, axes)
+    if kernel == input.shape[first:] and not any(sides) and divisor_override is None:
+        return mean(torch.mean, input, tuple(range(first, input.dim())), True)
+    if not input.axes:
+        divisor = [divisor_override] if divisor_override is not None else []
+        made = func(input.local, kernel, strides, sides, ceil_mode, count_include_pad, *divisor)
+        return wrap(made, input.splits, input.mesh)
     whole(input, range(first), "pools beside an axis")
     local, layout, mesh = input.local, list(input.splits), input.mesh
     counts: list[list[int]] = []
@@ -149,13 +156,14 @@ def _product(counts: list[list[int]], like: Tensor) -> Tensor:
     return made
 
 
-def _sizes(input: SplitTensor, output_size: Any, axes: int) -> list[int]:
+def sizes_of_pool(input: SplitTensor, output_size: Any, axes: int) -> list[int]:
+    """Return the size that each axis is pooled to; one that is left out stays."""
     given = output_size if isinstance(output_size, Sequence) else (output_size,) * axes
     sides = input.shape[input.dim() - axes :]
     return [side if want is None else int(want) for side, want in zip(sides, given, strict=True)]
 
 
-def _windows(input: SplitTensor, sizes: list[int], axes: int) -> tuple[int, ...]:
+def equal_windows(input: SplitTensor, sizes: list[int], axes: int) -> tuple[int, ...]:
     """Return the window that pools to `sizes`, where it is the same everywhere."""
     sides = input.shape[input.dim() - axes :]
     if any(side % size for side, size in zip(sides, sizes, strict=True)):
@@ -166,27 +174,16 @@ def _windows(input: SplitTensor, sizes: list[int], axes: int) -> tuple[int, ...]
     return tuple(side // size for side, size in zip(sides, sizes, strict=True))
 
 
-@rule("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d")
-def adaptive_average(func: Any, input: SplitTensor, output_size: Any) -> Tensor:
-    """Average over space over all ranks, or pool with a window that divides the extent."""
-    axes = axes_of(func)
-    sizes = _sizes(input, output_size, axes)
-    if prod(sizes) == 1:
-        return mean(torch.mean, input, tuple(range(-axes, 0)), True)
-    pool = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[axes]
-    return average_pool(pool, input, _windows(input, sizes, axes))
-
-
 @rule("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
 def adaptive_maximum(
-    func: Any, input: SplitTensor, output_size: Any, return_indices: bool = False
+    func: Any, input: SplitTensor, size: Any, return_indices: bool = False
 ) -> Tensor:
     """Take the maximum over space over all ranks, or pool with a window that divides it."""
     axes = axes_of(func)
-    sizes = _sizes(input, output_size, axes)
+    sizes = sizes_of_pool(input, size, axes)
     if return_indices:
         raise Refused("its indices count places of the whole tensor; use it without indices")
     if prod(sizes) == 1:
         return greatest_of(input, tuple(range(-axes, 0)), keepdim=True, first=True)
     pool = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}[axes]
-    return max_pool(pool, input, _windows(input, sizes, axes))
+    return max_pool(pool, input, equal_windows(input, sizes, axes))

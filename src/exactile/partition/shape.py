@@ -14,7 +14,7 @@ from exactile.partition.align import conform, joint_layout, mesh_of, whole
 from exactile.partition.exchange import fetch
 from exactile.partition.layout import Layout, Split, parts_as_wanted
 from exactile.partition.refusal import Refused
-from exactile.partition.registry import rule
+from exactile.partition.registry import name_of, rule
 from exactile.partition.tensor import SplitTensor, own_part, wrap
 
 RESHAPED = (
@@ -23,23 +23,16 @@ RESHAPED = (
 )
 
 
-def sides_of(given: tuple[Any, ...]) -> list[int]:
-    """Return numbers that were given one by one or as one sequence."""
-    if len(given) == 1 and isinstance(given[0], Sequence):
-        return list(given[0])
-    return list(given)
-
-
 @rule("permute")
-def permute(func: Any, input: SplitTensor, *dims: Any) -> Tensor:
+def permute(func: Any, input: SplitTensor, dim: Sequence[int]) -> Tensor:
     """Reorder dimensions with their splits."""
-    order = sides_of(dims)
-    return wrap(input.local.permute(order), [input.splits[d] for d in order], input.mesh)
+    return wrap(input.local.permute(tuple(dim)), [input.splits[d] for d in dim], input.mesh)
 
 
 @rule("transpose", "swapaxes", "swapdims")
-def transpose(func: Any, input: SplitTensor, dim0: int, dim1: int) -> Tensor:
+def transpose(func: Any, input: Tensor, dim0: int, dim1: int) -> Tensor:
     """Exchange two dimensions with their splits."""
+    assert isinstance(input, SplitTensor), "the first argument of a function of one is split"
     layout = list(input.splits)
     layout[dim0], layout[dim1] = layout[dim1], layout[dim0]
     return wrap(input.local.transpose(dim0, dim1), layout, input.mesh)
@@ -109,11 +102,13 @@ def reshaped_layout(
 
 
 @rule("reshape", "view")
-def reshape(func: Any, input: SplitTensor, *shape: Any) -> Tensor:
+def reshape(
+    func: Any, input: SplitTensor, shape: Sequence[int] | None = None, dtype: Any = None
+) -> Tensor:
     """Reshape the part, where split axes stay apart."""
-    if isinstance(shape[0], torch.dtype):
+    if dtype is not None or shape is None:
         raise Refused("it reads numbers as another type; convert with to()")
-    sides = sides_of(shape)
+    sides = list(shape)
     if -1 in sides:
         known = prod(side for side in sides if side != -1)
         sides[sides.index(-1)] = input.numel() // known
@@ -179,6 +174,7 @@ def _sliced(split: Split, item: slice, input: SplitTensor) -> tuple[Split, slice
 def narrow(func: Any, input: SplitTensor, dim: int, start: int, length: int) -> Tensor:
     """Cut a slice out."""
     index = [slice(None)] * input.dim()
+    start = start % input.shape[dim] if start < 0 else start
     index[dim] = slice(start, start + length)
     return getitem(func, input, tuple(index))
 
@@ -191,29 +187,12 @@ def select(func: Any, input: SplitTensor, dim: int, index: int) -> Tensor:
     return getitem(func, input, tuple(items))
 
 
-@rule("chunk", "split", "unbind", "flip", "cumsum", "glu")
-def beside(func: Any, input: SplitTensor, *args: Any, **kwargs: Any) -> Any:
-    """Run along a dimension that is not split."""
-    default = -1 if func.__name__ == "glu" else 0
-    at = 0 if func.__name__ in ("unbind", "flip", "cumsum", "glu") else 1
-    given = kwargs.get("dim", kwargs.get("dims", args[at] if len(args) > at else default))
-    dims = list(given) if isinstance(given, Sequence) else [given]
-    whole(input, dims, "runs")
-    made = func(input.local, *args, **kwargs)
-    layout = list(input.splits)
-    if func.__name__ == "unbind":
-        del layout[dims[0]]
-    if isinstance(made, (tuple, list)):
-        return tuple(wrap(part, layout, input.mesh) for part in made)
-    return wrap(made, layout, input.mesh)
-
-
 @rule("cat", "concat", "concatenate", "stack")
 def join(func: Any, tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Bring the tensors to the first one's cuts and join them along a dimension not split."""
     mesh = mesh_of(tensors)
     first = next(tensor for tensor in tensors if isinstance(tensor, SplitTensor))
-    stacked = func.__name__ == "stack"
+    stacked = name_of(func) == "stack"
     at = dim % (first.dim() + stacked)
     if not stacked:
         for tensor in tensors:
@@ -230,26 +209,26 @@ def join(func: Any, tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return wrap(made, layout, mesh)
 
 
-@rule("expand", "expand_as", "broadcast_to")
-def expand(func: Any, input: Tensor, *shape: Any) -> Tensor:
-    """Broadcast to the shape of a split tensor, or along dimensions that are not split."""
-    if len(shape) == 1 and isinstance(shape[0], SplitTensor):
-        other = shape[0]
+@rule("expand", "broadcast_to")
+def expand(func: Any, input: Tensor, shape: Sequence[int]) -> Tensor:
+    """Broadcast along dimensions that are not split."""
+    assert isinstance(input, SplitTensor), "sizes are no tensors"
+    more = len(shape) - input.dim()
+    layout: Layout = (None,) * more + input.splits
+    local = [
+        side if split is None else own_part(split, input.mesh).length
+        for side, split in zip(shape, layout, strict=True)
+    ]
+    return wrap(input.local.expand(local), layout, input.mesh)
+
+
+@rule("expand_as")
+def expand_as(func: Any, input: Tensor, other: Tensor) -> Tensor:
+    """Broadcast to the shape of a tensor."""
+    if isinstance(other, SplitTensor):
         part = conform(input, other.splits, other.mesh)
         return wrap(part.expand_as(other.local), other.splits, other.mesh)
-    if not isinstance(input, SplitTensor):
-        raise Refused("it broadcasts a split tensor to a whole one; swap the two")
-    if isinstance(shape[0], Tensor):
-        shape = (tuple(shape[0].shape),)
-    sides = sides_of(shape)
-    more = len(sides) - input.dim()
-    layout: Layout = (None,) * more + input.splits
-    mesh = input.mesh
-    local = [
-        side if split is None else own_part(split, mesh).length
-        for side, split in zip(sides, layout, strict=True)
-    ]
-    return wrap(input.local.expand(local), layout, mesh)
+    return expand(func, input, other.shape)
 
 
 @rule("pixel_shuffle")

@@ -3,7 +3,8 @@
 It looks like the whole tensor: `shape` is the whole one, so a network that asks for sizes gets the
 answers it would get of the whole. It has no values but its part's. Functions of torch that meet one
 are carried out by their rules (`registry`); anything else is refused by name, and so is whatever
-comes past the rules, as TorchScript does.
+comes past the rules, as TorchScript does. A single part is the whole: there torch itself carries
+out all but statistics.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from torch.overrides import resolve_name
 from exactile.geometry import Box, Interval
 from exactile.partition.layout import Layout, Split
 from exactile.partition.mesh import Mesh
+from exactile.partition.nested import mapped
 from exactile.partition.refusal import NotPartitioned, Refused
-from exactile.partition.registry import rule_of
+from exactile.partition.registry import STATISTICS, apply, rule_of
 
 
 class SplitTensor(Tensor):
@@ -71,15 +73,21 @@ class SplitTensor(Tensor):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Carry out `func` by its rule."""
-        kwargs = kwargs or {}
+        kwargs = dict(kwargs or {})
+        if not args and "input" in kwargs:
+            args = (kwargs.pop("input"),)
         if func in ABOUT:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
         mesh = _mesh(args, kwargs)
         name = resolve_name(func) or str(func)
-        func, known = rule_of(func)
+        known = rule_of(func)
         before, mesh.journal.operator = mesh.journal.operator, name
         try:
+            if not mesh.divided:
+                if known not in STATISTICS or not isinstance(args[0], SplitTensor):
+                    return _on_the_whole(func, args, kwargs, mesh)
+                args, kwargs = (args[0], *_parts(args[1:])), _parts(kwargs)
             if known is None:
                 raise Refused(
                     "this function has no rule, so what it reads of other parts is not known; "
@@ -87,7 +95,7 @@ class SplitTensor(Tensor):
                 )
             if kwargs.get("out") is not None:
                 raise Refused("it writes into a given tensor; use the tensor that it returns")
-            return known(func, *args, **kwargs)
+            return apply(known, func, args, kwargs)
         except Refused as refused:
             raise NotPartitioned(
                 f"this network cannot be partitioned: {name} in {mesh.journal.path.current}: "
@@ -112,6 +120,22 @@ class SplitTensor(Tensor):
         )
 
 
+def _on_the_whole(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], mesh: Mesh) -> Any:
+    """Carry out a call by torch itself, where the only part is the whole."""
+    parts = _parts(args)
+    made = func(*parts, **_parts(kwargs))
+    if args and isinstance(args[0], SplitTensor) and made is parts[0]:
+        if made.shape != args[0].shape:
+            raise Refused("it changes the shape of a tensor in place; compute a new tensor")
+        return args[0]
+    return mapped(made, lambda tensor: wrap(tensor, (None,) * tensor.dim(), mesh))
+
+
+def _parts(arguments: Any) -> Any:
+    """Return nested arguments with the part of every split tensor in its place."""
+    return mapped(arguments, lambda each: each.local if isinstance(each, SplitTensor) else each)
+
+
 def _mesh(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mesh:
     return next(iter(split_tensors((args, kwargs)))).mesh
 
@@ -133,9 +157,12 @@ def own_part(split: Split, mesh: Mesh) -> Interval:
 
 
 def wrap(local: Tensor, layout: Sequence[Split | None], mesh: Mesh) -> Tensor:
-    """Return the split tensor of a part, or the part itself if it is split along no dimension."""
+    """Return the split tensor of a part, or the part itself if it is split along no dimension.
+
+    Where the only part is the whole, its tensors stay such, for statistics to know them.
+    """
     layout = tuple(layout)
-    return SplitTensor(local, layout, mesh) if any(layout) else local
+    return SplitTensor(local, layout, mesh) if any(layout) or not mesh.divided else local
 
 
 def _property(name: str) -> Any:

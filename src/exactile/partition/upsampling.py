@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from exactile.geometry import Interval
+from exactile.partition.adaptive import adaptive_average
 from exactile.partition.align import whole
 from exactile.partition.exchange import fetch
 from exactile.partition.layout import Split, Wanted
-from exactile.partition.pooling import adaptive_average
 from exactile.partition.refusal import Refused
 from exactile.partition.registry import rule
 from exactile.partition.tensor import SplitTensor, own_part, wrap
@@ -97,19 +97,19 @@ def resizings(
     made = []
     for axis, side in enumerate(sides):
         factor: float | None = None
-        if size is not None:
-            out = int(size[axis] if isinstance(size, Sequence) else size)
-        else:
+        if scale_factor is not None:
             factor = float(
                 scale_factor[axis] if isinstance(scale_factor, Sequence) else scale_factor
             )
             out = floor(side * factor)
+        if size is not None:
+            out = int(size[axis] if isinstance(size, Sequence) else size)
         kept = None if recompute else factor
         made.append(Resizing(side, out, kept, mode, corners, precise))
     return made
 
 
-@rule("interpolate", "upsample")
+@rule("interpolate")
 def interpolate(
     func: Any,
     input: SplitTensor,
@@ -121,19 +121,29 @@ def interpolate(
     antialias: bool = False,
 ) -> Tensor:
     """Fetch what the outputs of the part lie between, then resize."""
+    if antialias:
+        raise Refused("it resizes with antialias=True, which has no rule; use antialias=False")
+    recompute = bool(recompute_scale_factor)
+    return resized(input, size, scale_factor, mode, bool(align_corners), recompute)
+
+
+def resized(
+    input: SplitTensor,
+    size: Any,
+    scale_factor: Any,
+    mode: str,
+    corners: bool,
+    recompute: bool = False,
+) -> Tensor:
+    """Resize to a size, by factors, or to a size by positions of factors."""
     axes = input.dim() - 2
     whole(input, range(2), "resizes beside an axis")
-    ways = resizings(
-        input, axes, size, scale_factor, mode, bool(align_corners), bool(recompute_scale_factor)
-    )
+    ways = resizings(input, axes, size, scale_factor, mode, corners, recompute)
     if mode == "area":
-        return adaptive_average(
-            (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)[axes - 1],
-            input,
-            [way.size for way in ways],
-        )
-    if mode not in NEAREST + LINEAR or antialias:
-        raise Refused(f"mode {mode}, antialias={antialias} has no rule; use nearest or linear")
+        pool = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)[axes - 1]
+        return adaptive_average(pool, input, [way.size for way in ways])
+    if mode not in NEAREST + LINEAR:
+        raise Refused(f"mode {mode} has no rule; use nearest or linear")
     if all(way.simple for way in ways):
         return _by_kernel(input, ways)
     local, layout = input.local, list(input.splits)
