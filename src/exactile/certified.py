@@ -110,6 +110,14 @@ class PlanFacts:
 
 
 @dataclass(frozen=True)
+class SettingsFacts:
+    """What is read of the options."""
+
+    precision: str
+    shard: str | None
+
+
+@dataclass(frozen=True)
 class Result:
     """What a certificate says of the file that it belongs to."""
 
@@ -126,7 +134,7 @@ class Run:
 
     input: InputFacts
     model: ModelFacts
-    settings: dict[str, Any]
+    settings: SettingsFacts
     plan: PlanFacts
     device: str
     engine: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from exactile.geometry import Box, Interval
 from exactile.images import OmeTiffSink, OutputImage, Plane, chunk_files, journal, open_sink, spool
 from exactile.images.digest import FileDigest
 from exactile.images.journal import Journal, ResumeError, differences, remove_leftovers
+from exactile.images.journal_lines import make_line
 from exactile.images.spool import PageSpool, Place
 from exactile.images.work_folder import remove_empty, work_folder
 from exactile.images.zarr_sink import ZarrSink
@@ -138,6 +140,75 @@ def test_what_follows_a_damaged_line_does_not_count(
         assert lines.tiles == {}
         assert lines.recorded == {"window": [10, 20], "plane": "first"}
     assert "the journal of an earlier run is damaged after" in caplog.text
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 2, 3, 4], [0, 1, 3, 4], [0, 3, 2, 1, 4]], ids=str)
+def test_lines_that_were_doubled_left_out_or_moved_do_not_count(
+    tmp_path: Path, order: list[int]
+) -> None:
+    file = begin(tmp_path / "a.ome.tif")
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[index] for index in order))
+    kept = next(i for i, index in enumerate(order) if index != i)
+    with Journal(tmp_path / "a.ome.tif", IDENTITY) as found:
+        assert found.tiles == ({0: {3: Place(0, 5, 77)}} if kept > 2 else {})
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"tile": [0, 1, 2]},
+        {"tile": [0, 1, 2, "3", 4]},
+        {"tile": [True, 1, 2, 3, 4]},
+        {"tile": [0, -1, 2, 3, 4]},
+        {"tile": [0, 1, 2, 2**70, 4]},
+        {"tile": [0, 1, 2, 0, 0]},
+        {"tile": {"0": 1}},
+        {"lost": [0, 7]},
+        {"lost": None},
+        {"note": []},
+        {},
+    ],
+    ids=str,
+)
+def test_a_line_that_no_run_has_written_counts_as_damaged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, record: dict
+) -> None:
+    file = begin(tmp_path / "a.ome.tif")
+    checksum = int(file.read_bytes().splitlines()[-1][:8], 16)
+    for each in (record, {"tile": [5, 5, 5, 5, 5]}):
+        line, checksum = make_line(each, checksum)
+        with file.open("ab") as end:
+            end.write(line)
+    with Journal(tmp_path / "a.ome.tif", IDENTITY) as lines:
+        assert lines.tiles == {0: {3: Place(0, 5, 77)}, 1: {2: Place(5, 6, 88)}}
+    assert "the journal of an earlier run is damaged after" in caplog.text
+
+
+def test_tiles_that_the_image_does_not_have_are_left_with_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, clean: FileDigest
+) -> None:
+    stop(tmp_path / name, 5)
+    with Journal(tmp_path / name, IDENTITY) as lines:
+        lines.store(10**12, 0, Place(0, 5, 77))
+        lines.store(0, 10**12, Place(0, 5, 77))
+    write(tmp_path / name, BOXES)
+    assert "its journal speaks of 2 tiles that the image does not have" in caplog.text
+    assert FileDigest.of(tmp_path / name) == clean
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_journal_that_is_no_file_is_neither_read_nor_followed(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.ome.tif"
+    work_folder(path).mkdir(parents=True)
+    (tmp_path / "elsewhere").write_text("theirs")
+    if kind == "link":
+        (work_folder(path) / "journal").symlink_to(tmp_path / "elsewhere")
+    else:
+        os.mkfifo(work_folder(path) / "journal")
+    with pytest.raises(OutputError, match=r"a\.ome\.tif"):
+        Journal(path, IDENTITY)
+    assert (tmp_path / "elsewhere").read_text() == "theirs"
 
 
 def test_tiles_without_a_journal_are_discarded_with_a_word(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from exactile.errors import CollectionError
+from exactile.images.mosaic import read_mosaic
 from exactile.images.stitching_vector import Placement, find_vectors, read_vector
 
 GOOD = "file: a.ome.tif; corr: 0; position: (1, 2); grid: (0, 0);\n"
@@ -113,3 +114,29 @@ def test_a_path_without_vectors_is_refused(tmp_path: Path) -> None:
         find_vectors(tmp_path / "absent")
     with pytest.raises(CollectionError, match=re.escape("without img-global-positions-*.txt")):
         find_vectors(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "file: a; corr: 0; position: (9999999999, 0); grid: (0, 0);",
+        f"file: a; corr: 0; position: ({'1' * 4000}, 0); grid: (0, 0);",
+        "file: a\0b; corr: 0; position: (0, 0); grid: (0, 0);",
+        "file: ; corr: 0; position: (0, 0); grid: (0, 0);",
+        "corr: 0; file: a; position: (0, 0); grid: (0, 0);",
+        "file:" + " " * 4000 + "; " * 20,
+    ],
+    ids=lambda line: line[:30],
+)
+def test_a_line_that_no_mosaic_can_have_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "vector.txt").write_text(line + "\n", encoding="utf-8")
+    with pytest.raises(CollectionError, match=r"vector\.txt, line 1 is "):
+        read_vector(tmp_path / "vector.txt")
+
+
+@pytest.mark.parametrize("name", ["..", "x" * 300, "a/b"])
+def test_names_that_no_file_of_the_folder_has_are_missing(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "vector.txt"
+    path.write_text(f"file: {name}; corr: 0; position: (0, 0); grid: (0, 0);\n")
+    with pytest.raises(CollectionError, match="files that are not in"):
+        read_mosaic(path, tmp_path)
