@@ -18,6 +18,9 @@ import tifffile
 from conftest import noise_image, write_image, write_random_model
 from program import Ended, arguments, call, files_in, finish, results_in, start
 
+from exactile.images.digest import FileDigest
+from exactile.inputs import digest_input
+
 NAME = "image.ome.tif"
 
 
@@ -503,3 +506,23 @@ def test_a_stopped_run_says_so_and_keeps_what_is_stored(
     assert ended.errors == [f"{word}; {said}"]
     assert "Traceback" not in ended.log
     assert [path.name for path in tmp_path.iterdir()] == [".exactile"]
+
+
+def test_what_nobody_thought_of_fails_its_image_alone_and_is_one_message(
+    tmp_path: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.ome.tif", "b.ome.tif"):
+        write_image(tmp_path / "in" / name, noise_image((40, 30)))
+
+    def fail(settings: object, path: Path) -> FileDigest:
+        if path.name == "a.ome.tif":
+            raise ZeroDivisionError("by nothing")
+        return digest_input(settings, path)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("exactile.segment.digest_input", fail)
+    ended = call(arguments(tmp_path / "in", tmp_path / "out", model=small_model))
+    assert ended.code == 1
+    message, _ = ended.errors
+    assert "a.ome.tif: unexpected ZeroDivisionError (by nothing)" in message
+    assert "Traceback" not in ended.log
+    assert [path.name for path in (tmp_path / "out").glob("*.tif")] == ["b.ome.tif"]

@@ -154,6 +154,20 @@ def test_each_vector_of_a_folder_is_an_image_of_its_own(
     assert tifffile.imread(tmp_path / "out" / names[0]).shape == small.assembled().shape
 
 
+@pytest.mark.parametrize("shard", ["", "0/1"])
+def test_a_vector_that_cannot_be_used_is_the_failure_of_its_mosaic_alone(
+    tmp_path: Path, small_model: Path, small: Tiles, shard: str
+) -> None:
+    (tmp_path / "vectors" / "img-global-positions-0.txt").write_bytes(b"\xff\xfe")
+    ended = run(tmp_path, small_model, shard=shard)
+    assert ended.code == 1
+    message, _ = ended.errors
+    assert "img-global-positions-0.txt is no stitching vector: it is not text in UTF-8" in message
+    assert [path.name.partition("_")[0][:22] for path in (tmp_path / "out").glob("*.tif")] == [
+        NAME[:22]
+    ]
+
+
 @pytest.mark.parametrize("output", ["image", "files"])
 def test_a_preview_lists_what_will_be_there(
     tmp_path: Path, small_model: Path, small: Tiles, output: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def plan_outputs(settings: SegmentSettings) -> dict[Path, Path]:
 
     Raises:
         CollectionError: if there are no images, or results would replace inputs or each other; if
-            a vector cannot be used, or places files that are not there.
+            no vector can be used. Of several, one that cannot is a failure of its mosaic alone.
         SettingsError: for an extension that cannot be written.
     """
     inputs = list_inputs(settings)
@@ -40,8 +41,8 @@ def plan_outputs(settings: SegmentSettings) -> dict[Path, Path]:
         outputs = {path: settings.out_dir / name for path, name in zip(inputs, names, strict=True)}
         folders |= {path.parent for path in inputs}
     else:
-        mosaics = [read_mosaic(path, settings.inp_dir) for path in inputs]
-        outputs = {each.vector: _mosaic_output(settings, each.vector) for each in mosaics}
+        mosaics = _usable_mosaics(inputs, settings.inp_dir)
+        outputs = {path: _mosaic_output(settings, path) for path in inputs}
         folders |= {each.folder for each in mosaics}
         if settings.mosaic_output == "files":
             _refuse_two_of_a_name(settings, mosaics)
@@ -51,6 +52,20 @@ def plan_outputs(settings: SegmentSettings) -> dict[Path, Path]:
             "them, or be taken for them; choose another folder"
         )
     return outputs
+
+
+def _usable_mosaics(vectors: Sequence[Path], inp_dir: Path) -> list[Mosaic]:
+    """Return the mosaics of those vectors that can be used. Raises CollectionError if none can."""
+    mosaics: list[Mosaic] = []
+    first: CollectionError | None = None
+    for path in vectors:
+        try:
+            mosaics.append(read_mosaic(path, inp_dir))
+        except CollectionError as error:
+            first = first or error
+    if first is not None and not mosaics:
+        raise first
+    return mosaics
 
 
 def _mosaic_output(settings: SegmentSettings, vector: Path) -> Path:

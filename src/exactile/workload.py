@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from exactile.errors import ImageError
 from exactile.geometry import Locality
 from exactile.images.zarr_layout import is_zarr_name
 from exactile.inputs import sizes_of_input
@@ -89,7 +88,7 @@ def extent_of(settings: SegmentSettings, path: Path, output: str, locality: Loca
     """Return planes and rows of the result `output` for the image `path`; no pixel is read."""
     try:
         size_t, size_z, *shape = sizes_of_input(settings, path)
-    except ImageError as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is said when the image is made
         logger.debug("counts as one row: %s", error)
         return Extent(output, 1, 1, 1)
     height = locality.output_shape(tuple(shape))[0]
