@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from exactile.errors import ModelError
+from exactile.locality.scriptlists import settle_lists
 from exactile.models.formats.content import (
     LOADING_ERRORS,
     digest_of,
@@ -128,6 +129,10 @@ def _loaded(
     _check_signature(network, what)
     _refuse_other_operators(network.inlined_graph, what)
     _refuse_state(network.inlined_graph, what)
+    try:
+        settle_lists(network)
+    except ModelError as error:
+        raise ModelError(f"{what}: {error}") from error
     chosen, outputs, name = choose_output(network, output, what)
     return prepared(chosen, what), outputs, name
 
