@@ -106,6 +106,22 @@ class Looped(Parts):
         return found
 
 
+class Hiding(Parts):
+    """One tensor, and some that only show when it is run."""
+
+    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        found: list[Tensor] = []
+        for _ in range(int(image.size(1))):
+            found.append(self.parts(image)[1])
+        return self.parts(image)[0], found
+
+
+class Maybe(Parts):
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        cells, borders, _ = self.parts(image)
+        return cells, borders if image.size(1) > 1 else None
+
+
 class Single(Parts):
     def forward(self, image: Tensor) -> list[Tensor]:
         return [self.parts(image)[0]]
@@ -189,6 +205,16 @@ def test_an_output_of_a_list_of_unknown_length_is_chosen_by_its_place(tmp_path: 
     loaded = open_network(path, "1")
     with torch.inference_mode():
         assert torch.equal(loaded.network(noise()), expected(Looped(), 0))
+
+
+@pytest.mark.parametrize("kind", [Hiding, Maybe])
+def test_the_only_tensor_that_shows_is_not_taken_beside_others(
+    tmp_path: Path, kind: type[nn.Module]
+) -> None:
+    path = write_scripted(tmp_path / "hiding.pt", kind())
+    refuse(path, "returns a tuple of 2 (0), but one tensor is segmented; say which with --output")
+    with torch.inference_mode():
+        assert torch.equal(open_network(path, "0").network(noise()), expected(kind(), 0))
 
 
 @pytest.mark.parametrize("output", ["nuclei", "7", "-1", "']; x['"])

@@ -22,6 +22,7 @@ Path = tuple[int | str, ...]
 
 FILLS = ("aten::_set_item", "aten::append")
 MAKES_A_CONTAINER = ("prim::DictConstruct", "prim::ListConstruct")
+NO_TENSORS = ("IntType", "FloatType", "BoolType", "StringType", "NoneType", "NumberType")
 
 ROUNDS = 16
 """How often containers in containers are opened."""
@@ -57,7 +58,8 @@ def choose_output(
             )
         return network, (), ""
     graph = network.inlined_graph
-    paths = list(_tensors(kind, next(graph.outputs()), _fillings(graph)))
+    found = list(_tensors(kind, next(graph.outputs()), _fillings(graph)))
+    paths = [path for path in found if path is not None]
     if not paths and output is not None:
         # What a list or a dictionary holds may be known only when the network is run.
         if kind.kind() == "ListType" and output.isdecimal():
@@ -65,14 +67,20 @@ def choose_output(
         elif kind.kind() == "DictType":
             paths = [(output,)]
     names = tuple(".".join(map(str, path)) for path in paths)
-    place = place_of(names, output, what, _described(kind, names))
-    chosen = OneOutput(network, paths[place])
+    returned = _described(kind, names)
+    place = place_of(names, output, what, returned, more=len(found) > len(paths))
+    try:
+        chosen = OneOutput(network, paths[place])
+    except RuntimeError as error:
+        raise ModelError(
+            f"--output {names[place]}: {what} has no such output; it returns {returned}"
+        ) from error
     _take_out_the_rest(chosen.graph)
     return chosen, names, names[place]
 
 
-def _tensors(kind: Any, made: Any, fillings: Counter[str]) -> Iterator[Path]:
-    """Yield the places of the tensors in what is returned, as far as the graph shows them.
+def _tensors(kind: Any, made: Any, fillings: Counter[str]) -> Iterator[Path | None]:
+    """Yield the places of the tensors in what is returned, and None for what the graph hides.
 
     `kind` is the type of what is returned, `made` the value of the graph, or None, and `fillings`
     how often containers are filled outside of inner blocks.
@@ -84,11 +92,20 @@ def _tensors(kind: Any, made: Any, fillings: Counter[str]) -> Iterator[Path]:
         parts = _inputs_if(node, "prim::TupleConstruct")
         for place, element in enumerate(kind.elements()):
             inner = parts[place] if place < len(parts) else None
-            yield from ((place, *rest) for rest in _tensors(element, inner, fillings))
+            yield from _under(place, _tensors(element, inner, fillings))
     elif kind.kind() in ("ListType", "DictType") and node is not None:
         inner_kind = kind.getElementType() if kind.kind() == "ListType" else kind.getValueType()
-        for key, inner in _contents(made, fillings).items():
-            yield from ((key, *rest) for rest in _tensors(inner_kind, inner, fillings))
+        contents = _contents(made, fillings)
+        for key, inner in contents.items():
+            yield from _under(key, _tensors(inner_kind, inner, fillings))
+        if not contents:
+            yield None
+    elif kind.kind() not in NO_TENSORS:
+        yield None
+
+
+def _under(step: int | str, paths: Iterator[Path | None]) -> Iterator[Path | None]:
+    return (None if path is None else (step, *path) for path in paths)
 
 
 def _inputs_if(node: Any, kind: str) -> list[Any]:
@@ -104,9 +121,10 @@ def _contents(made: Any, fillings: Counter[str]) -> dict[int | str, Any]:
     if len(filling) != fillings[made.debugName()]:
         # A loop fills it, or one of two branches.
         return {}
-    for node in filling:
-        _filled(node, items)
-    return {key: value for key, value in items.items() if isinstance(key, (int, str))}
+    keys = [_filled(node, items) for node in filling]
+    if not all(isinstance(key, (int, str)) for key in (*items, *keys)):
+        return {}
+    return items
 
 
 def _fillings(graph: Any) -> Counter[str]:

@@ -11,16 +11,19 @@ NAMES_SHOWN = 12
 """How many outputs a refusal names."""
 
 
-def place_of(names: Sequence[str], output: str | None, what: str, returned: str) -> int:
+def place_of(
+    names: Sequence[str], output: str | None, what: str, returned: str, *, more: bool = False
+) -> int:
     """Return which of the outputs called `names` is segmented: the only one, or `output`.
 
     `output` is a name, or a place from 0. `what` is the file, and `returned` its outputs in words.
+    There may be `more` outputs, whose names are not known.
 
     Raises:
         ModelError: if there are several and none is said, or there is no such output.
     """
     if output is None:
-        if len(names) == 1:
+        if len(names) == 1 and not more:
             return 0
         if not names:
             raise ModelError(
