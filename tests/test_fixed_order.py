@@ -276,3 +276,44 @@ def test_other_devices_and_types_are_left_alone() -> None:
     with torch.inference_mode(), FixedOrder():
         assert torch.equal(functional.silu(x), functional.silu(x))
         assert functional.interpolate(x, scale_factor=3, mode="bilinear").dtype == torch.float64
+
+
+WHOLE_VECTORS: dict[str, Callable[[Tensor], Tensor]] = {
+    "pow": lambda x: (x.abs() + 0.1) ** 1.7,
+    "pow of two": lambda x: (x.abs() + 0.1) ** x.tanh(),
+    "pow of a number": lambda x: 2.0**x,
+    "exp2": torch.exp2,
+    "sinh": torch.sinh,
+    "cosh": torch.cosh,
+    "atanh": lambda x: torch.atanh(x.tanh() * 0.9),
+    "logit": lambda x: torch.logit(x.sigmoid()),
+    "atan2": lambda x: torch.atan2(x, x.flip(1)),
+    "logaddexp": lambda x: torch.logaddexp(x, x.flip(1)),
+    "sum with a factor": lambda x: torch.add(x, x.flip(1), alpha=0.3),
+    "in place": lambda x: x.abs().pow_(1.7),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", WHOLE_VECTORS)
+def test_where_a_vector_ends_does_not_show(name: str, dtype: torch.dtype) -> None:
+    """Crops, strides and layouts move the ends of vectors; three threads add ends inside."""
+    compute = WHOLE_VECTORS[name]
+    x = torch.randn(1, 5, 61, 83, generator=torch.Generator().manual_seed(0)).to(dtype) * 3
+    threads = torch.get_num_threads()
+    with torch.inference_mode(), FixedOrder():
+        whole = compute(x)
+        torch.testing.assert_close(whole.float(), compute(x.double()).float(), atol=0.05, rtol=0.02)
+        for rows, columns in ((slice(3, 40), slice(5, 50)), (slice(0, None, 2), slice(1, None, 3))):
+            part = (slice(None), slice(None), rows, columns)
+            for laid in (
+                x[part],
+                x[part].clone(),
+                x[part].contiguous(memory_format=torch.channels_last),
+            ):
+                assert torch.equal(compute(laid), whole[part])
+        try:
+            torch.set_num_threads(3)
+            assert torch.equal(compute(x.repeat(1, 1, 5, 1))[:, :, :61], whole)
+        finally:
+            torch.set_num_threads(threads)
