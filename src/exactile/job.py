@@ -153,7 +153,10 @@ class Job:
             return
         model = self.model
         try:
-            confirm(model.network, model.channels, model.analysis, tiling.window, tiling.extent)
+            confirm(
+                *(model.network, model.channels, model.analysis),
+                *(tiling.window, tiling.extent, tiling.shape),
+            )
         except ModelError as error:
             raise ModelError(f"{path}: {error}") from error
 

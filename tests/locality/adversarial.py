@@ -181,7 +181,7 @@ def difference(network: nn.Module, found: Analysis, extent: tuple[int, int]) -> 
         tiling = plan(extent, found.locality, max(TILE, least_tile(found.locality)))
         if tiling.count == 1:
             return None
-        confirm(network, 1, found, tiling.window, tiling.extent)
+        confirm(network, 1, found, tiling.window, tiling.extent, extent)
     except (ModelError, PlanError):
         return None
     pads = [side - own for side, own in zip(tiling.extent, extent, strict=True)]

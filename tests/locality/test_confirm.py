@@ -126,3 +126,30 @@ def test_crops_that_are_counted_from_the_end_are_no_difference() -> None:
     found = analyze(module, 1)
     confirm(module, 1, found, (160, 160), (353, 421))
     assert [axis.halo.high for axis in found.locality.axes] == [5, 4]
+
+
+def test_multiples_of_the_period_are_not_treated_otherwise_than_the_image() -> None:
+    """Padded to a multiple of 2 the image would never be seen at its own, odd size."""
+
+    def run(x: Tensor, conv: nn.Module) -> Tensor:
+        y = F.interpolate(F.max_pool2d(conv(x), 2, ceil_mode=True), scale_factor=2)
+        y = y[:, :, : x.shape[2], : x.shape[3]]
+        return y * 2 if x.shape[2] % 2 else y
+
+    module = Function(run, nn.Conv2d(1, 1, 3, padding=1))
+    found = analyze(module, 1)
+    assert found.locality.alignment == (2, 2)
+    confirm(module, 1, found, (96, 96), (414, 298), (414, 297))
+    with pytest.raises(NotLocal, match="looks at the image's size"):
+        confirm(module, 1, found, (96, 96), (414, 298), (413, 298))
+
+
+def test_a_pad_that_only_the_image_itself_needs_is_no_difference() -> None:
+    def run(x: Tensor, conv: nn.Module) -> Tensor:
+        y = F.interpolate(F.max_pool2d(conv(x), 2), scale_factor=2)
+        if y.shape != x.shape:
+            y = F.pad(y, (0, x.shape[3] - y.shape[3], 0, x.shape[2] - y.shape[2]))
+        return conv(y)
+
+    module = Function(run, nn.Conv2d(1, 1, 3, padding=1))
+    confirm(module, 1, analyze(module, 1), (96, 96), (414, 298), (413, 297))

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from exactile.errors import ModelError
 from exactile.locality import KeepsState, analyze
 from exactile.models.loading import load_model
 
@@ -24,6 +25,11 @@ COUNTER = itertools.count()
 
 class Holder(nn.Module):
     """A convolution, and places for a state."""
+
+    total = 0
+
+    def counted(self, calls: list[int] = [0]) -> None:  # noqa: B006 - that is the state
+        calls[0] += 1
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,6 +59,8 @@ EAGER: dict[str, Callable[[Any, Tensor], object]] = {
     "a tensor": lambda self, x: self.plain[:1].add_(1),
     "a new buffer": lambda self, x: setattr(self, "buffer", self.buffer + 1),
     "a global": by_global,
+    "an attribute of the class": lambda self, x: setattr(Holder, "total", Holder.total + 1),
+    "a default": lambda self, x: self.counted(),
     "an iterator": lambda self, x: next(COUNTER),
     "an attribute of a function": by_function,
     "the generator of random numbers": lambda self, x: random.random(),
@@ -146,6 +154,27 @@ def test_what_code_of_torchscript_can_leave_behind_is_a_state(
     scripted.save(str(tmp_path / "model.pt"))
     with pytest.raises(Exception, match="keeps a state"):
         load_model(tmp_path / "model.pt", exchange=True)
+
+
+class WithoutData(Holder):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) if x.is_meta else self.conv(x) * 2
+
+
+class ByItsStride(Holder):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) if x.stride(2) < 300 else self.conv(x) * 2
+
+
+class ByItsPlace(Holder):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) if x.is_contiguous() else self.conv(x) * 2
+
+
+@pytest.mark.parametrize("kind", [WithoutData, ByItsStride, ByItsPlace])
+def test_code_that_could_tell_a_trial_from_a_run_is_refused(kind: type[nn.Module]) -> None:
+    with pytest.raises(ModelError, match="asks for more than the size and the type"):
+        analyze(script(kind()), 1)
 
 
 class WritesOnlyItsOwn(nn.Module):

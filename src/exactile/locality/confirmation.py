@@ -17,12 +17,13 @@ position must stay the same function of the same pixels.
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 import numpy as np
 from torch import nn
 
 from exactile.locality.analysis import Analysis
+from exactile.locality.maker import MOVING
 from exactile.locality.modulepath import evaluation
 from exactile.locality.pattern import Pattern, consistent
 from exactile.locality.reach import Reach, fold, take
@@ -30,7 +31,8 @@ from exactile.locality.refusal import NotLocal, Refusal
 from exactile.locality.run import Run, words
 from exactile.locality.scriptpath import named
 from exactile.locality.search import attempt, profile_of
-from exactile.locality.verdict import refuse
+from exactile.locality.sizes import FROM_SIZES
+from exactile.locality.verdict import parted, refuse
 
 
 def confirm(
@@ -39,11 +41,15 @@ def confirm(
     analysis: Analysis,
     window: tuple[int, ...],
     extent: tuple[int, ...],
+    image: tuple[int, ...] | None = None,
 ) -> None:
     """Trace `module` at the very sizes of a plan, and see that it does there what was analysed.
 
+    `extent` is the size of the padded image, and `image` that of the image itself: multiples of F
+    are not to be treated otherwise than what lies between them.
+
     Raises `NotLocal` if a window's size and the image's differ in more than the length of their
-    middles.
+    middles, or if other operators are run on the image than on the padded one.
     """
     sizes = [extent[:axis] + window[axis:] for axis in range(len(extent) + 1)]
     with evaluation(module), named(module):
@@ -61,6 +67,33 @@ def confirm(
                 if not same:
                     raise NotLocal((otherwise(run, previous),))
                 previous = run
+        if image is not None and image != extent:
+            compare_calls(
+                follow(module, channels, extent, 0, None), attempt(module, channels, image, 0)
+            )
+
+
+def compare_calls(padded: Run, plain: Run | Refusal) -> None:
+    """Refuse a network that computes something else on the image than on the padded image.
+
+    What moves, cuts, pads and resizes may differ. A network that does not run on the image as it
+    is needs the padding.
+    """
+    if isinstance(plain, Refusal) or plain.reach is None:
+        return
+    ours, others = (
+        [r for r in run.records if r.operator not in MOVING and r.operator not in FROM_SIZES]
+        for run in (padded, plain)
+    )
+    for record, there in zip_longest(ours, others):
+        if record is None or there is None:
+            known = there or record
+            raise NotLocal(
+                (parted(known.operator, known.module, plain.extent, padded.extent, None),)
+            )
+        if (record.operator, record.numbers) != (there.operator, there.numbers):
+            extents = plain.extent, padded.extent
+            raise NotLocal((parted(there.operator, there.module, *extents, record),))
 
 
 def follow(

@@ -23,6 +23,7 @@ from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves
 
 from exactile.locality.refusal import KeepsState
+from exactile.locality.scriptlooks import refuse_looks
 from exactile.locality.scriptstate import refuse_script_state
 
 DEPTH = 8
@@ -38,7 +39,8 @@ VIEWING = ("view", "reshape", "slice", "select", "transpose", "permute", "unsque
 def refuse_state(network: nn.Module) -> None:
     """Raise `KeepsState` if the code of a network, where it has one, changes what outlives a call.
 
-    What is scripted or exported inside an eager module is looked at, too.
+    Code that asks for more of a tensor than its size and type is a `ModelError`, too. What is
+    scripted or exported inside an eager module is looked at, too.
     """
     scripted: list[nn.Module] = []
     for part in network.modules():
@@ -46,6 +48,7 @@ def refuse_state(network: nn.Module) -> None:
             if not any(part is inner for outer in scripted for inner in outer.modules()):
                 scripted.append(part)
                 refuse_script_state(part)
+                refuse_looks(part)
         elif isinstance(part, fx.GraphModule):
             refuse_graph_state(part)
 
@@ -124,7 +127,10 @@ def state_of(network: nn.Module) -> dict[str, object]:
                     found[f"{where}.{tensor}"] = described(held, DEPTH, seen)
             elif name != "_modules":
                 found[f"{where}.{name}"] = described(value, DEPTH, seen)
-        found[f"what {where}.forward refers to"] = described(type(part).forward, DEPTH, seen)
+        for kind in type(part).__mro__:
+            if kind.__module__.partition(".")[0] not in LIBRARIES:
+                for name, value in vars(kind).items():
+                    found[f"what {where}.{name} refers to"] = described(value, DEPTH, seen)
     return found
 
 
@@ -149,6 +155,8 @@ def described(value: object, depth: int, seen: dict[int, object]) -> object:
         ]
     if isinstance(value, (list, tuple, set, frozenset, deque)):
         return [len(value), *(described(held, depth - 1, seen) for held in value)]
+    if isinstance(value, (staticmethod, classmethod)):
+        return described(value.__func__, depth, seen)
     if isinstance(value, MethodType):
         return [described(held, depth, seen) for held in (value.__func__, value.__self__)]
     package = (getattr(value, "__module__", None) or type(value).__module__).partition(".")[0]
