@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from exactile.errors import PlanError
 from exactile.geometry import AxisLocality, Halo, Interval, Locality, ceil_to
 from exactile.locality.unet import unet_locality
-from exactile.tiling import WRITER_TILE, Plan, least_tile, plan
+from exactile.tiling import WRITER_TILE, Plan, axis_plans, least_tile, plan
 
 PUBLISHED = unet_locality(depth=4, convolutions=2)
 SCALES = (Fraction(1), Fraction(2), Fraction(1, 2), Fraction(1, 4), Fraction(3, 2))
@@ -79,11 +79,17 @@ def test_every_pair_of_zones_is_run_once_and_counted(tiling: Plan) -> None:
 
 
 @given(plans())
-def test_zones_divide_or_are_multiples_of_the_writers_tile_where_f_allows(tiling: Plan) -> None:
+def test_zones_take_nearly_all_the_room_of_their_windows_and_fit_the_writer_if_so(
+    tiling: Plan,
+) -> None:
     for axis in tiling.axes:
-        if axis.zone == axis.extent or WRITER_TILE % axis.locality.alignment:
+        if axis.zone == axis.extent or axis.window == axis.extent:
             continue
-        assert WRITER_TILE % axis.zone == 0 or axis.zone % WRITER_TILE == 0
+        locality = axis.locality
+        room = (axis.window - locality.halo.total) // locality.alignment * locality.step
+        assert 0.875 * room <= axis.zone <= room
+        fits = WRITER_TILE % axis.zone == 0 or axis.zone % WRITER_TILE == 0
+        assert fits or axis.zone == room
 
 
 @given(plans(dimensions=3))
@@ -130,7 +136,7 @@ def test_zones_of_smaller_and_scaled_outputs_lie_in_the_output_of_their_windows(
 
 
 def test_a_writer_tile_is_finished_before_the_next_is_begun() -> None:
-    tiling = plan((3000, 3000), PUBLISHED, 512)
+    tiling = plan((3000, 3000), PUBLISHED, 448)
     assert tiling.zone == (256, 256)
     blocks = [tuple(s // WRITER_TILE for s in tile.zone.start) for tile in tiling.tiles()]
     assert blocks == sorted(blocks)
@@ -138,10 +144,20 @@ def test_a_writer_tile_is_finished_before_the_next_is_begun() -> None:
 
 @pytest.mark.parametrize(
     ("tile", "zone"),
-    [(208, 16), (512, 256), (1216, 1024), (1231, 1024), (2239, 1024), (2240, 2048)],
+    [
+        *[(208, 16), (448, 256), (512, 320), (640, 448), (704, 512)],
+        *[(1216, 1024), (1231, 1024), (2048, 1856), (2239, 2032), (2240, 2048)],
+    ],
 )
 def test_the_published_unet_has_these_zones(tile: int, zone: int) -> None:
     assert plan((8192, 8192), PUBLISHED, tile).zone == (zone, zone)
+
+
+def test_where_no_window_is_smaller_its_zone_is_the_longest_it_has_room_for() -> None:
+    axis = AxisLocality(16, Halo(96, 96), least=640)
+    zones = {each.window: each.zone for each in axis_plans(10_000, axis)}
+    assert zones[640] == 448
+    assert min(zones) == 640
 
 
 def test_an_image_smaller_than_a_window_is_one_window_of_its_padded_size() -> None:

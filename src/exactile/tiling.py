@@ -43,6 +43,9 @@ from exactile.geometry import (
 WRITER_TILE = 1024
 """Side of the tiles in the files that are written, in Y and X; zones fit them where F allows."""
 
+LEAST_USED = 0.875
+"""Zones fit the writer's tiles where they are at least so much of the longest that a window has."""
+
 STABLE_COARSEST_SIDE = 32
 """Float32 kernels were found bit-stable where the coarsest feature map has this many pixels a side,
 or as many in all in another shape: 2 x 32 pixels were not, 2 x 512 were. Of volumes, 7 x 7 x 7 were
@@ -273,9 +276,7 @@ def _plan_axis(
             f"{axis.halo.high} px on the two sides, on a grid of F = {axis.alignment} px; "
             f"use at least {least_tile(locality)}, or --tileSize auto"
         )
-    periods = (window - axis.halo.total) // axis.alignment
-    zone = zone_length(periods * axis.step, axis.step, writer_tile)
-    return AxisPlan(extent, window, zone, kept, axis, writer_tile)
+    return AxisPlan(extent, window, zone_in(window, axis, writer_tile), kept, axis, writer_tile)
 
 
 def axis_plans(length: int, axis: AxisLocality, writer_tile: int = WRITER_TILE) -> list[AxisPlan]:
@@ -296,11 +297,26 @@ def axis_plans(length: int, axis: AxisLocality, writer_tile: int = WRITER_TILE) 
         count = -(-cells // (most - 1)) if most > 1 else cells + 1
     below = [zone for zone in range(axis.step, grid, axis.step) if grid % zone == 0]
     plans = [AxisPlan(extent, extent, ceil_to(kept, axis.step), kept, axis, writer_tile)]
+    least = axis.pad(axis.least)
     for zone in multiples + below[::-1]:
-        window = max(zone // axis.step * axis.alignment + axis.halo.total, axis.pad(axis.least))
-        if zone < kept and window < extent:
+        window = zone // axis.step * axis.alignment + axis.halo.total
+        if window < least:
+            # The network takes none so small, and what it takes has room for more.
+            window, zone = least, zone_in(least, axis, writer_tile)
+        if zone < kept and window < extent and zone < plans[-1].zone:
             plans.append(AxisPlan(extent, window, zone, kept, axis, writer_tile))
     return plans
+
+
+def zone_in(window: int, axis: AxisLocality, writer_tile: int = WRITER_TILE) -> int:
+    """Return the zone of windows of `window` pixels: the longest that their halos leave room for.
+
+    It fits the writer's tiles where that costs little of the room; else a row of tiles is begun
+    until the zones below it are done.
+    """
+    room = (window - axis.halo.total) // axis.alignment * axis.step
+    fitting = zone_length(room, axis.step, writer_tile)
+    return fitting if fitting >= LEAST_USED * room else room
 
 
 def zone_length(room: int, step: int, writer_tile: int = WRITER_TILE) -> int:

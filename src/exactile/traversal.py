@@ -32,7 +32,7 @@ for its statistics, and again for its windows."""
 def in_bands(zones: list[Box], tiling: Plan, source: Source, channels: int) -> list[Box]:
     """Return `zones`, row by row in bands as wide as the memory of `source` has room for.
 
-    Bands end where tiles of the output end, so that these are complete soon after they are begun.
+    Bands end where tiles of the output end if zones do, so that these are complete soon after they are begun.
     """
     width = band_width(tiling, source, channels)
     return sorted(zones, key=lambda zone: (_layer(zone, tiling), zone.start[-1] // width))
@@ -49,7 +49,9 @@ def band_width(tiling: Plan, source: Source, channels: int) -> int:
     held = source.cache_bytes // _column_bytes(tiling, source, channels)
     held -= _most_touched(tiling.window[-1], source.chunk[1])
     axis = tiling.axes[-1]
+    # Zones that end within tiles leave these begun anyhow: bands need not end with both.
     unit = lcm(axis.zone, WRITER_TILE)
+    unit = axis.zone if unit > max(axis.zone, WRITER_TILE) else unit
     return max(1, int(held * source.chunk[1] * axis.locality.scale) // unit) * unit
 
 

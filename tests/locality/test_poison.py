@@ -138,3 +138,10 @@ def test_what_eats_nan_is_shown_by_finite_numbers(kind: str) -> None:
 
     claimed = replace(analyze(nn.Identity(), 1), locality=Locality.isotropic(2, Halo(2, 2)))
     assert not prove(Function(forward), claimed, 1).holds
+
+
+def test_one_channel_of_several_is_proven_where_zones_are_single_pixels() -> None:
+    module = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), Function(lambda x: x.softmax(1)[:, 1:2]))
+    proof = prove(module, analyze(module, 1), 1)
+    assert proof.holds
+    assert all(zone.zone.size == 1 for zone in proof.zones)

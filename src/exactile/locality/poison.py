@@ -156,8 +156,9 @@ def same_bits(first: torch.Tensor, second: torch.Tensor) -> bool:
     if first.shape != second.shape or first.dtype != second.dtype:
         return False
     return torch.equal(
-        first.contiguous().view(-1).view(torch.uint8),
-        second.contiguous().view(-1).view(torch.uint8),
+        # Of a single value any stride counts as contiguous, but bytes need that of 1.
+        first.clone(memory_format=torch.contiguous_format).view(-1).view(torch.uint8),
+        second.clone(memory_format=torch.contiguous_format).view(-1).view(torch.uint8),
     )
 
 
