@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +184,12 @@ def test_a_file_whose_pixels_are_said_to_be_beside_it_is_refused(tmp_path):
     xml = ome(ome_image((8, 1, 1), block(0, UUID[0], "before.ome.tif", count=8)))
     write_pages(tmp_path / "before.ome.tif", STACK, xml)
     refuse(write_pages(tmp_path / "copy.ome.tif", STACK, xml), "the pixels are in before.ome.tif")
+
+
+def test_a_pipe_among_the_files_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.ome.tif")
+    settings = SegmentSettings(inpDir=tmp_path, outDir=tmp_path / "out", model="m")
+    assert list_inputs(settings) == (tmp_path / "pipe.ome.tif",)
 
 
 # Metadata in a file of its own

@@ -116,16 +116,18 @@ def test_a_stack_of_imagej_with_more_or_fewer_pages_is_refused(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    ("unit", "expected"), [("um", "µm"), ("micron", "µm"), ("\\u00B5m", "µm"), ("nm", "nm")]
+    ("unit", "expected"),
+    [("um", "µm"), ("micron", "µm"), ("\\u00B5m", "µm"), ("nm", "nm"), ("Microns", "µm")],
 )
 def test_the_size_of_imagejs_pixels_is_kept(tmp_path, unit, expected):
     path = tmp_path / "a.tif"
-    metadata = {"axes": "ZYX", "unit": unit, "spacing": 2.5}
+    metadata = {"axes": "ZYX", "unit": unit, "spacing": 2.5, "finterval": 4.0}
     tifffile.imwrite(path, STACK[0, 0], imagej=True, resolution=(4, 2), metadata=metadata)
     with open_source(path) as source:
         found = source.metadata
     sizes = [PhysicalSize(value, expected) for value in (0.25, 0.5, 2.5)]
     assert [found.x, found.y, found.z] == sizes
+    assert found.t == PhysicalSize(4.0, "s")
 
 
 @pytest.mark.parametrize("unit", ["inch", "pixel", ""])

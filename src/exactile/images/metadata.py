@@ -138,7 +138,7 @@ class ImageMetadata:
         )
 
 
-def parse_ome(xml: str | bytes | None, path: Path) -> OME | None:
+def parse_ome(xml: str | None, path: Path) -> OME | None:
     """Return the OME model of a file's description, or None where there is none to be had.
 
     A description that does not parse, or has no image, is logged with `path` and otherwise

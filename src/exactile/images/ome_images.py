@@ -26,7 +26,7 @@ HERE = FileMark()
 """The file itself."""
 
 
-def described_by(path: Path, xml: str | bytes) -> tuple[OmeDocument, str | bytes]:
+def described_by(path: Path, xml: str) -> tuple[OmeDocument, str]:
     """Return what describes the images of `path`, whose description is `xml`, and its text.
 
     That is another file, beside it, where `xml` says so. Raises OmeError where it cannot be read.
@@ -39,13 +39,14 @@ def described_by(path: Path, xml: str | bytes) -> tuple[OmeDocument, str | bytes
         if not companion.is_file():
             raise FileNotFoundError(2, "it is not there")
         if companion.suffix.lower() == ".ome":
-            text: str | bytes = companion.read_bytes()
+            found = companion.read_bytes()
         else:
-            text = first_description(companion).rstrip(b"\0")
+            found = first_description(companion).rstrip(b"\0")
     except OSError as error:
         raise OmeError(
             f"it refers to {own.companion}, which has to lie beside it ({error.strerror})"
         ) from error
+    text = found.decode("utf-8", "replace")
     whole = read_ome(text)
     return OmeDocument(own.mark, whole.images, own.companion), text
 

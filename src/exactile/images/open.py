@@ -91,10 +91,10 @@ def image_files(path: Path) -> tuple[Path, ...]:
     The first of them is the one that the image is known by: where that is another, `path` cannot be
     opened. Of a file that cannot be read, itself: opening it will say why.
     """
-    if path.is_dir():
-        return (path,)
-    xml = first_description(path).rstrip(b"\0")
-    if not (b"FileName" in xml or b"BinaryOnly" in xml) or not is_ome(xml.decode(errors="replace")):
+    if not path.is_file():
+        return (path,)  # a folder, or what is no image: a pipe would never answer
+    xml = first_description(path).rstrip(b"\0").decode("utf-8", "replace")
+    if not ("FileName" in xml or "BinaryOnly" in xml) or not is_ome(xml):
         return (path,)
     try:
         companion = described_by(path, xml)[0].companion

@@ -41,7 +41,7 @@ class TiffContents:
     """Which of the file's images it is, in words."""
     only: bool
     """Whether it is the only one."""
-    xml: str | bytes | None
+    xml: str | None
     """The OME-XML that describes it, if any."""
 
 
@@ -106,7 +106,7 @@ def description(tiff: TiffFile) -> str:
 
 def _images(
     tiff: TiffFile, path: Path, directories: Sequence[Directory]
-) -> tuple[list[TiffImage], str | bytes | None]:
+) -> tuple[list[TiffImage], str | None]:
     """Return the images of an open TIFF, and the OME-XML that describes them."""
     text = description(tiff)
     if is_ome(text):

@@ -17,26 +17,13 @@ from tifffile import TiffFile
 from exactile.images.metadata import ImageMetadata, PhysicalSize
 from exactile.images.tiff_file import TiffContents
 from exactile.images.tiff_image import TiffImage
+from exactile.images.units import length_unit
 
 if TYPE_CHECKING:
     from ome_types import OME
 
-_UNITS = {
-    "micron": "µm",
-    "microns": "µm",
-    "micrometer": "µm",
-    "micrometers": "µm",
-    "um": "µm",
-    "\\u00b5m": "µm",
-    "\u03bcm": "µm",
-    "µm": "µm",
-    "nm": "nm",
-    "nanometer": "nm",
-    "mm": "mm",
-    "millimeter": "mm",
-    "cm": "cm",
-}
-"""Names of units in ImageJ's files, as OME-XML writes them."""
+_OF_PAPER = ("pixel", "in", "ft")
+"""Units that ImageJ has for images whose pixels have no size that anybody measured."""
 
 _X_RESOLUTION, _Y_RESOLUTION, _UNIT, _CENTIMETRE = 282, 283, 296, 3
 _MPP = re.compile(r"\|\s*MPP\s*=\s*([0-9.]+)")
@@ -49,7 +36,8 @@ def metadata_of(contents: TiffContents, ome: OME | None) -> ImageMetadata:
         known = ome is not None and image.ome < len(ome.images)
         return ImageMetadata.from_ome(ome, image.ome) if ome and known else ImageMetadata()
     x, y, z = _pixel_size(contents.tiff, image)
-    return ImageMetadata(x=x, y=y, z=z, name=image.name)
+    interval = (contents.tiff.imagej_metadata or {}).get("finterval")
+    return ImageMetadata(x=x, y=y, z=z, t=_size(interval, "s"), name=image.name)
 
 
 def _pixel_size(tiff: TiffFile, image: TiffImage) -> tuple[PhysicalSize | None, ...]:
@@ -78,8 +66,8 @@ def _pixel_size(tiff: TiffFile, image: TiffImage) -> tuple[PhysicalSize | None, 
 def _imagej(tiff: TiffFile, image: TiffImage) -> tuple[PhysicalSize | None, ...]:
     """ImageJ gives pixels for each unit of its own, and the distance of planes in it."""
     described: Mapping[str, Any] = tiff.imagej_metadata or {}
-    unit = _UNITS.get(str(described.get("unit", "")).strip().lower())
-    if unit is None:
+    unit = length_unit(str(described.get("unit", "")).replace("\\u00B5", "µ"))
+    if unit is None or unit in _OF_PAPER:
         return None, None, None
     x, y = _resolution(image)
     return (
