@@ -191,7 +191,9 @@ def test_memory_is_held_for_one_shape_and_few_conversions() -> None:
     for shape in shapes:
         engine.logits(np.zeros(shape, np.float32))
         assert list(engine.ready) == [shape]
-    assert list(engine.models) == shapes[MOST_MODELS:]
+    assert list(engine.models) == shapes[2:]
+    engine.logits(np.zeros(shapes[2], np.float32))
+    assert list(engine.models) == [*shapes[3:], shapes[2]]
 
 
 class Exhausted:

@@ -191,8 +191,13 @@ def statistics(base: Path) -> Kind:
                 write_record(part.path, Record(facts, str(shard), (record,)))
 
     def read(folder: Path) -> None:
-        for name, (_, steps) in choices.items():
-            path = folder / "in" / name
+        changed = [
+            path.name
+            for path in (folder / "out").iterdir()
+            if path.read_bytes() != (base / "out" / path.name).read_bytes()
+        ]
+        for name in {name.partition(".ome.tif")[0] + ".ome.tif" for name in changed}:
+            path, steps = folder / "in" / name, choices[name][1]
             with open_source(path) as source:
                 there = StatisticsFolder(folder / "out")
                 args = (there, steps, source, (0,), FileDigest.of(path), 2)

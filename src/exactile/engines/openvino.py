@@ -26,8 +26,9 @@ from exactile.engines.conversion import convert
 from exactile.engines.eager import make_engine
 from exactile.errors import SettingsError
 
-MOST_MODELS = 8
-"""Shapes whose converted networks are kept: they are small, for they share the weights."""
+MOST_MODELS = 16
+"""Shapes whose converted networks are kept, the latest: they are small, for they share the weights.
+A conversion takes a second, many times a small image's pass, and collections mix a few sizes."""
 
 HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
 
@@ -109,10 +110,10 @@ class OpenVINOEngine:
 
     def _model(self, shape: tuple[int, ...]) -> Any:
         """Return the network converted for windows of `shape`."""
-        if shape not in self.models:
-            if len(self.models) >= MOST_MODELS:
-                self.models.clear()
-            self.models[shape] = convert(self.source, shape, self.runtime)
+        known = self.models.pop(shape, None)
+        while len(self.models) >= MOST_MODELS:
+            del self.models[next(iter(self.models))]
+        self.models[shape] = known or convert(self.source, shape, self.runtime)
         return self.models[shape]
 
     def _stretched(self, shape: tuple[int, ...]) -> Any:
