@@ -7,6 +7,7 @@ stopped. A traceback is a defect; run in this process it fails the test by itsel
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -526,3 +527,22 @@ def test_what_nobody_thought_of_fails_its_image_alone_and_is_one_message(
     assert "a.ome.tif: unexpected ZeroDivisionError (by nothing)" in message
     assert "Traceback" not in ended.log
     assert [path.name for path in (tmp_path / "out").glob("*.tif")] == ["b.ome.tif"]
+
+
+def test_what_is_no_image_beside_images_fails_by_name_and_the_others_are_done(
+    tmp_path: Path, small_model: Path
+) -> None:
+    folder = tmp_path / "in"
+    write_image(folder / "good.ome.tif", noise_image((20, 30)))
+    (folder / "gone.ome.tif").symlink_to("/nowhere/gone.ome.tif")
+    (folder / "folder.ome.tif").mkdir()
+    os.mkfifo(folder / "pipe.ome.tif")
+    latin = os.fsdecode(b"Zelle-\xfc.ome.tif")
+    shutil.copy(folder / "good.ome.tif", folder / latin)
+    ended = call(arguments(folder, tmp_path / "out", model=small_model))
+    assert ended.code == 1
+    assert [path.name for path in (tmp_path / "out").glob("*.tif")] == ["good.ome.tif"]
+    said = ("gone.ome.tif is a link to", "folder.ome.tif is a folder", "pipe.ome.tif is a pipe")
+    for words in (*said, "has a name that is not UTF-8"):
+        assert any(words in line for line in ended.errors), words
+    assert (tmp_path / "out" / "exactile" / "report.html").read_text(encoding="utf-8")

@@ -52,7 +52,9 @@ def _name_failed(failed: list[str], total: int) -> None:
     if failed:
         more = f" and {len(failed) - NAMES_SHOWN} more" if len(failed) > NAMES_SHOWN else ""
         names = ", ".join(failed[:NAMES_SHOWN])
-        logger.error("%d of %d images failed: %s%s", len(failed), total, names, more)
+        # A name that is not UTF-8 is shown as it can be.
+        shown = names.encode(errors="backslashreplace").decode()
+        logger.error("%d of %d images failed: %s%s", len(failed), total, shown, more)
 
 
 def conclude_assembly(images: Iterable[Assembled]) -> bool:
