@@ -286,7 +286,7 @@ WHOLE_VECTORS: dict[str, Callable[[Tensor], Tensor]] = {
     "sinh": torch.sinh,
     "cosh": torch.cosh,
     "atanh": lambda x: torch.atanh(x.tanh() * 0.9),
-    "logit": lambda x: torch.logit(x.sigmoid()),
+    "logit": lambda x: torch.logit(x.tanh() * 0.4 + 0.5),
     "atan2": lambda x: torch.atan2(x, x.flip(1)),
     "logaddexp": lambda x: torch.logaddexp(x, x.flip(1)),
     "sum with a factor": lambda x: torch.add(x, x.flip(1), alpha=0.3),
