@@ -9,10 +9,11 @@ nobody has looked: then the claim is "to rounding", with what the check measured
     sums         of a fixed order, for the parameters that `_is_known` admits
 
 Measured on random offsets, sizes, layouts and numbers of threads, with neighbours that are huge,
-infinite or NaN (benchmarks/bit_stability.py). Eager PyTorch on a CPU computes in
-`exactile.fixed_order`; a GPU computes element by element. torch.compile makes loops of its own,
-whose remainders approximate otherwise. OpenVINO was seen to add in another order in dilated
-convolutions, and in transposed ones whose kernel is not their stride.
+infinite or NaN, on a CPU with AVX-512. Eager PyTorch on a CPU computes in `exactile.fixed_order`; a
+GPU computes element by element, and its sums were not measured: they are listed with eager's, and
+the check of two windows is what is known of them. torch.compile makes loops of its own, whose
+remainders approximate otherwise. OpenVINO was seen to add in another order in transposed
+convolutions whose kernel is not their stride, and in a network with dilated ones.
 """
 
 from __future__ import annotations
