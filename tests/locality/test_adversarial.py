@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from adversarial import FORMS, Form, Recipe, wrong
-from adversarial_networks import hand_made, recipes
+from adversarial_networks import hand_made
+from adversarial_strategies import recipes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from locality_brute import single_thread  # noqa: F401
 
 ALL = hand_made()
-FEW = tuple(ALL)[:: len(ALL) // 8]
+FEW = tuple(ALL)[:: len(ALL) // 4]
 """Tried in every run of the tests; all of them in slow ones."""
 
 RANDOM = int(os.environ.get("ADVERSARIAL_NETWORKS", "40"))
