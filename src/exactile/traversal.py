@@ -32,7 +32,8 @@ for its statistics, and again for its windows."""
 def in_bands(zones: list[Box], tiling: Plan, source: Source, channels: int) -> list[Box]:
     """Return `zones`, row by row in bands as wide as the memory of `source` has room for.
 
-    Bands end where tiles of the output end if zones do, so that these are complete soon after they are begun.
+    Bands end where tiles of the output end if zones do, so that these are complete soon after they
+    are begun.
     """
     width = band_width(tiling, source, channels)
     return sorted(zones, key=lambda zone: (_layer(zone, tiling), zone.start[-1] // width))

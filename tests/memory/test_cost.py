@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import random_unet
 from torch import nn
 
@@ -19,6 +20,7 @@ from exactile.locality.unet import unet_locality
 from exactile.memory.cost import PassCost, estimate_cost, measure_cost, probe_windows
 from exactile.memory.liveness import live_bytes
 from exactile.memory.peak import measure_peak
+from exactile.memory.step import step_bytes
 
 CPU = torch.device("cpu")
 SMALL = unet_locality(depth=1, convolutions=1)
@@ -61,6 +63,38 @@ def test_traced_and_exported_networks_count_as_eager_ones() -> None:
     assert live_bytes(torch.jit.trace(network, image), 1, (64, 64)) == pytest.approx(eager, rel=0.2)
     exported = torch.export.export(network, (image,)).module()
     assert live_bytes(exported, 1, (64, 64)) == pytest.approx(eager, rel=0.2)
+
+
+class Fitted(nn.Module):
+    """Brings what was pooled back to the size of the image, as U-Nets do with their skips."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+        self.up = nn.ConvTranspose2d(1, 1, 2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        up = self.up(F.max_pool2d(x, 2))
+        high, wide = x.size(2) - up.size(2), x.size(3) - up.size(3)
+        if self.way == "pad":
+            sides = [wide // 2, wide - wide // 2, high // 2, high - high // 2]
+            return torch.cat([x, F.pad(up, sides)], 1)
+        if self.way == "crop":
+            return torch.cat([x[:, :, : up.size(2), : up.size(3)], up], 1)
+        return torch.cat([x, F.interpolate(up, size=x.shape[2:], mode="bilinear")], 1)
+
+
+@pytest.mark.parametrize("way", ["pad", "crop", "resize"])
+def test_traced_networks_that_compute_with_sizes_are_counted(way: str) -> None:
+    network = Fitted(way).eval()
+    traced = torch.jit.trace(network, torch.zeros(1, 1, 32, 32), check_trace=False)
+    for extent in ((64, 96), (45, 71)):
+        assert live_bytes(traced, 1, extent) == pytest.approx(
+            live_bytes(network, 1, extent), rel=0.3
+        )
+        assert step_bytes(traced, 1, extent)[0] == pytest.approx(
+            step_bytes(network, 1, extent)[0], rel=0.3
+        )
 
 
 def test_half_the_precision_is_half_the_bytes_and_the_mode_is_left_alone() -> None:

@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_leaves
 from exactile.errors import ModelError
 from exactile.locality.modulepath import evaluation
 from exactile.locality.run import RUN_ERRORS, quiet_logs
+from exactile.locality.shapes import carried_out
 from exactile.locality.tracer import kind_of
 
 
@@ -45,7 +46,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run the operator on fake tensors and count its outputs."""
-        result = func(*args, **(kwargs or {}))
+        result = carried_out(func, args, kwargs or {})
         for output in tree_leaves(result):
             if isinstance(output, torch.Tensor):
                 self.count(output)

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 from exactile.errors import ModelError
 from exactile.locality.modulepath import evaluation
 from exactile.locality.run import RUN_ERRORS, quiet_logs
+from exactile.locality.shapes import carried_out
 from exactile.locality.tracer import kind_of
 
 
@@ -39,7 +40,7 @@ class _Steps(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run the operator on fake tensors, and note them."""
-        result = func(*args, **(kwargs or {}))
+        result = carried_out(func, args, kwargs or {})
         leaves = tree_leaves((args, kwargs, result))
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         storages = {tensor.untyped_storage()._cdata: tensor for tensor in tensors}

@@ -9,6 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from exactile.errors import ModelError
 from exactile.locality.modulepath import evaluation
 from exactile.locality.run import RUN_ERRORS, quiet_logs
+from exactile.locality.shapes import Shapes
 from exactile.models.model import Model
 
 
@@ -26,7 +27,9 @@ def check_extent(model: Model, extent: tuple[int, ...]) -> None:
             quiet_logs(),
             FakeTensorMode(allow_non_fake_inputs=True),
         ):
-            output = network(torch.empty((1, model.channels, *extent)))
+            image = torch.empty((1, model.channels, *extent))
+            with Shapes():
+                output = network(image)
     except RUN_ERRORS as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(

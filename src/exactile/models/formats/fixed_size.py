@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from exactile.locality.run import RUN_ERRORS, quiet_logs
+from exactile.locality.shapes import Shapes
 
 USUAL = (256, 512, 128, 1024, 64, 224, 384, 320, 768, 96, 192, 160, 32, 100, 200, 400, 500, 572)
 """Sides that networks are often exported with, the most frequent first."""
@@ -66,7 +67,9 @@ def _result(network: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | Non
     """Return the shape of the network's output, or None where it cannot run."""
     try:
         with torch.no_grad(), quiet_logs(), FakeTensorMode(allow_non_fake_inputs=True):
-            output = network(torch.empty(shape))
+            image = torch.empty(shape)
+            with Shapes():
+                output = network(image)
     except RUN_ERRORS:
         return None
     return tuple(map(int, output.shape)) if isinstance(output, Tensor) else None
