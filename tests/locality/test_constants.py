@@ -117,3 +117,21 @@ def test_whatever_a_network_raises_on_its_input_is_told() -> None:
 
     with pytest.raises(ModelError, match="logits"):
         analyze(Function(missing), 1)
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance", "group", "layer"])
+def test_weights_may_be_standardised_by_any_normalisation(norm: str) -> None:
+    class Standardised(nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            rows = self.weight.reshape(1, self.out_channels, -1)
+            made = {
+                "batch": lambda: F.batch_norm(rows, None, None, training=True),
+                "instance": lambda: F.instance_norm(rows),
+                "group": lambda: F.group_norm(rows, self.out_channels),
+                "layer": lambda: F.layer_norm(rows, rows.shape[-1:]),
+            }[norm]()
+            return F.conv2d(x, made.reshape(self.weight.shape), self.bias, padding=1)
+
+    network = nn.Sequential(Standardised(1, 4, 3), nn.ReLU(), Standardised(4, 2, 3))
+    (axis, _) = analyze(network, 1).locality.axes
+    assert (axis.alignment, axis.halo) == (1, Halo(2, 2))

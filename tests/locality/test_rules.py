@@ -130,6 +130,16 @@ def test_upsampling_reads_its_neighbours(mode: str, scale: float) -> None:
         check_hulls(module, 1, extent, axis, tight=tight)
 
 
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("scale", [2, 1, 0.5, 0.25, 1.5, 1 / 3, 2 / 3])
+def test_antialiased_resizing_reads_what_its_weights_reach(mode: str, scale: float) -> None:
+    module = Function(lambda x: F.interpolate(x, scale_factor=scale, mode=mode, antialias=True))
+    module.double().eval()
+    for axis in range(2):
+        extent = tuple(24 if other == axis else 12 for other in range(2))
+        check_hulls(module, 1, extent, axis, tight=False)
+
+
 @settings(deadline=None, derandomize=True, max_examples=12)
 @given(dims=st.sampled_from([1, 2, 3]), kernel=st.integers(1, 3), stride=st.integers(1, 3))
 def test_max_unpooling_reads_every_window_that_holds_the_position(
@@ -179,6 +189,12 @@ LOCAL_FUNCTIONS = {
     "repeat the axis": lambda x: x.repeat(1, 1, 2, 1),
     "roll": lambda x: x.roll(2, 2),
     "flip": lambda x: x.flip(2),
+    "flip of two axes": lambda x: x.flip(2, -1) * 2 + x.flip((-2, 3)),
+    "half a turn": lambda x: torch.rot90(x, 2, (2, 3)),
+    "a quarter turn there and back": lambda x: torch.rot90(
+        F.avg_pool2d(torch.rot90(x, 1, (2, 3)), 2, 2), 3, (-2, -1)
+    ),
+    "a quarter turn": lambda x: torch.rot90(x, -1, (2, 3)).rot90(dims=(2, 3)),
     "pick channels": lambda x: torch.cat([x, 2 * x], 1)[:, torch.tensor([1, 0])],
     "in-place chain": lambda x: (x * 2).add_(x).relu_().mul_(2),
 }

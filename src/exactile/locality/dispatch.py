@@ -42,6 +42,10 @@ WRITES_IN_TRAINING = (
 OVERWRITING = frozenset(f"aten.{name}" for name in (*FILLED, "fill"))
 """Operators that take the shape of a tensor and none of its values."""
 
+NORMALIZATIONS = (normalization.batch_norm, normalization.group_norm)
+"""Rules that refuse statistics of the image: those of weights are constants, whatever they are of.
+"""
+
 KNOWN_GLOBAL = {
     "aten._fft": (
         "it is a Fourier transform, and every frequency depends on all positions of the image; use "
@@ -129,7 +133,7 @@ def rule_for(func: OpOverload, call: Call, before: Sequence[Record], harmless: b
         if known is None and call.operator.startswith(prefix):
             raise Refused(reason)
     if all(reach.constant and not reach.positional for reach in call.reaches) and (
-        known is None or call.operator in MATRICES
+        known is None or call.operator in MATRICES or known in NORMALIZATIONS
     ):
         return constants
     if known is None:

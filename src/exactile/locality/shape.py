@@ -219,6 +219,23 @@ def flip(call: Call) -> Reach:
     return reach
 
 
+@rule("rot90")
+def quarter_turns(call: Call) -> Reach:
+    """Swap two dimensions and reverse one, or reverse both."""
+    reach, sizes = call.reach("self"), list(call.shape("self"))
+    first, second = (dim % len(sizes) for dim in call["dims"])
+    order = list(range(len(sizes)))
+    order[first], order[second] = second, first
+    turns = call["k"] % 4
+    if turns == 3:
+        reach = transposed(reach, order)
+        sizes[first], sizes[second] = sizes[second], sizes[first]
+    for dim in {0: (), 1: (second,), 2: (first, second), 3: (second,)}[turns]:
+        backwards = np.arange(sizes[dim], dtype=np.int64)[::-1]
+        reach = cut(reach, dim, sizes[dim], backwards, call.salt)
+    return transposed(reach, order) if turns == 1 else reach
+
+
 @rule("roll")
 def roll(call: Call) -> Reach:
     """Move positions around the end; wraps, so an axis that grows with the image is refused."""

@@ -10,6 +10,9 @@ With n input and m output positions and r = n / m, the centre of output position
 Linear clamps c at 0 and cubic clamps each tap to the image; a tap with weight 0 counts, since
 0 * NaN is NaN. `align_corners=True` makes r = (n - 1) / (m - 1), which changes with the image.
 
+With antialias=True each output averages what lies within max(1, r) of its centre, of cubic
+resampling 2 max(1, r); weights beyond the image fall to the others.
+
 The kernels compute c in floating point. For r with a power of two as denominator that is exact at
 every position. For another r, linear and cubic taps get one position of slack where c is whole,
 and nearest is simulated in float32 far beyond any image: where it strays, it is refused.
@@ -22,7 +25,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from exactile.locality.reach import PADDING, Positions, Reach, number, salted, windows
+from exactile.locality.reach import ABSENT, PADDING, Positions, Reach, number, salted, windows
 from exactile.locality.refusal import Refused
 from exactile.locality.registry import Call, rule
 
@@ -30,6 +33,8 @@ NEAREST = ("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d")
 EXACT = ("_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d")
 LINEAR = ("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d")
 CUBIC = ("upsample_bicubic2d",)
+ANTIALIASED = {"_upsample_bilinear2d_aa": 1, "_upsample_bicubic2d_aa": 2}
+"""How far each reaches, in positions of the input or of the output, whichever are further apart."""
 FAR = 1 << 20
 """Positions for which the kernel's rounding is simulated."""
 
@@ -99,7 +104,18 @@ def smooth_taps(size: int, out: int, step: Fraction, *, cubic: bool) -> Position
     return np.where((taps >= 0) & (taps < size), taps, PADDING)
 
 
-def resample(call: Call, kind: str, axes: int) -> Reach:
+def antialiased_taps(size: int, out: int, step: Fraction, reach: int) -> Positions:
+    """Return taps of antialiased interpolation, with a position of slack where it is inexact."""
+    centre = (2 * np.arange(out, dtype=np.int64)[:, None] + 1) * step.numerator + step.denominator
+    support = 2 * reach * max(step.numerator, step.denominator)
+    slack = 0 if is_dyadic(step) else 1
+    first = (centre - support) // (2 * step.denominator) - slack
+    stop = (centre + support) // (2 * step.denominator) + slack
+    taps = first + np.arange(int((stop - first).max()), dtype=np.int64)[None, :]
+    return np.where(taps >= stop, ABSENT, np.where((taps >= 0) & (taps < size), taps, PADDING))
+
+
+def resample(call: Call, kind: str, axes: int, reach_of: int = 0) -> Reach:
     """Join the taps of each axis."""
     reach = call.reach("self")
     if call.arguments.get("align_corners"):
@@ -113,7 +129,7 @@ def resample(call: Call, kind: str, axes: int) -> Reach:
         if not reach.tracked(dim):
             continue
         step = ratio(call, dim, scale_of(call, axis, axes))
-        if step == 1:
+        if step == 1 and not reach_of:
             continue
         if kind == "nearest" and not is_dyadic(step) and strays(step):
             raise Refused(
@@ -121,7 +137,9 @@ def resample(call: Call, kind: str, axes: int) -> Reach:
                 "whole scale or nearest-exact",
                 uneven=True,
             )
-        if kind in ("nearest", "exact"):
+        if reach_of:
+            taps = antialiased_taps(sizes[dim], shape[dim], step, reach_of)
+        elif kind in ("nearest", "exact"):
             taps = nearest_taps(sizes[dim], shape[dim], step, exact=kind == "exact")
         else:
             taps = smooth_taps(sizes[dim], shape[dim], step, cubic=kind == "cubic")
@@ -144,3 +162,9 @@ register("nearest", NEAREST)
 register("exact", EXACT)
 register("linear", LINEAR)
 register("cubic", CUBIC)
+
+
+@rule(*ANTIALIASED)
+def antialiased(call: Call) -> Reach:
+    """Join what each output averages."""
+    return resample(call, "antialiased", 2, ANTIALIASED[call.operator.removeprefix("aten.")])
