@@ -102,8 +102,10 @@ def check_kills(folder: Path, version: NgffVersion, exchanged: bool, stride: int
 
 
 @pytest.mark.parametrize("exchanged", [True, False])
-@pytest.mark.parametrize("stride", [29, pytest.param(1, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize(
+    ("version", "stride"),
+    [("0.4", 29), ("0.5", 29), pytest.param("0.4", 1, marks=pytest.mark.slow)],
+)
 def test_a_kill_at_any_step_leaves_the_old_image_or_the_new_one(
     tmp_path, monkeypatch, version, stride, exchanged
 ):
