@@ -21,7 +21,7 @@ requirements:
     networkAccess: false
   EnvVarRequirement:
     envDef:
-      NUM_THREADS: $(runtime.cores)
+      NUM_THREADS: 0$(runtime.cores)
 hints:
   ResourceRequirement:
     coresMin: 2
@@ -84,6 +84,25 @@ inputs:
       - File
     inputBinding:
       prefix: --model
+  output:
+    label: Model output
+    doc: 'Which of the model''s several outputs is segmented: its name, or its number from
+      0; blank if it has one. Only for a model that returns several tensors. exactile inspect
+      lists their names.'
+    type:
+      - 'null'
+      - string
+    inputBinding:
+      prefix: --output
+  channels:
+    label: Model channels
+    doc: How many channels the model takes, where its file does not say; blank if it does.
+      A number such as 3. Which of the images' channels these are is said by Channel.
+    type:
+      - 'null'
+      - string
+    inputBinding:
+      prefix: --channels
   normalization:
     label: Normalization
     doc: 'How images are normalised, for a model that does not say so itself: none, zscore,
@@ -116,6 +135,21 @@ inputs:
           - logits
     inputBinding:
       prefix: --outputType
+  outputMeaning:
+    label: Output meaning
+    doc: 'What the model''s output means, for a model that does not say: auto is what its
+      last operators prove. logits are numbers of both signs, probabilities lie from 0 to
+      1, classes are numbers of classes in one channel.'
+    type:
+      - 'null'
+      - type: enum
+        symbols:
+          - auto
+          - logits
+          - probabilities
+          - classes
+    inputBinding:
+      prefix: --outputMeaning
   strategy:
     label: Strategy
     doc: 'How large images are run: in tiles with halos, in parts that exchange theirs, or

@@ -21,7 +21,7 @@ requirements:
     networkAccess: false
   EnvVarRequirement:
     envDef:
-      NUM_THREADS: $(runtime.cores)
+      NUM_THREADS: 0$(runtime.cores)
 hints:
   ResourceRequirement:
     coresMin: 2

@@ -28,6 +28,7 @@ from exactile.forward import ForwardPass
 from exactile.images import OmeTiffSink
 from exactile.images.journal import Journal
 from exactile.images.work_folder import work_folder
+from exactile.pipeline import compare_real_pixels
 
 NAME = "image.ome.tif"
 CERTIFICATE = f"certificates/{NAME}.json"
@@ -82,7 +83,16 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         counted[0] += 1
         return start_pass(self, *rest)  # type: ignore[arg-type]
 
+    def compare(*rest: object) -> object:
+        """Count nothing of the check on the image's pixels, which is no pass over a zone."""
+        before, counted[1] = counted[:], -1
+        try:
+            return compare_real_pixels(*rest)  # type: ignore[arg-type]
+        finally:
+            counted[:] = before
+
     monkeypatch.setattr(ForwardPass, "start", count)
+    monkeypatch.setattr("exactile.segmentation.compare_real_pixels", compare)
     return counted
 
 
@@ -304,7 +314,7 @@ def write(self, plane, box, pixels):
         raise MemoryError("enough")
 OmeTiffSink._write = write
 """
-    words = arguments(folder / "in", folder / "out", model=small_model, tileSize=200)
+    words = arguments(folder / "in", folder / "out", model=small_model, tileSize=146)
     ended = finish(start(words, first))
     assert ended.code == 1
     assert len(stored(folder)) == 1, ended.log
@@ -360,7 +370,7 @@ def test_an_image_goes_on_with_another_number_of_threads_where_it_changes_no_bit
     words = arguments(
         *(tmp_path / "in", tmp_path / "out"),
         model=small_model,
-        tileSize=200,
+        tileSize=146,
         precision="bfloat16",
     )
     assert call(words, NUM_THREADS="1").code == 0
@@ -386,7 +396,7 @@ def test_a_second_process_on_the_same_output_is_refused(
     out_dir = tmp_path / "copy" / "out"
     before = journal_of(tmp_path / "copy").read_bytes()
     identity = json.loads(before.splitlines()[0][9:])["identity"]
-    words = arguments(tmp_path / "copy" / "in", out_dir, model=small_model, tileSize=200)
+    words = arguments(tmp_path / "copy" / "in", out_dir, model=small_model, tileSize=146)
     with Journal(out_dir / NAME, identity, "true"):
         ended = call(words)
         assert ended.code == 1

@@ -211,8 +211,10 @@ def test_the_certificate_is_that_of_one_run_and_names_the_parts(
     assert assemble(parts, tmp_path / "out").code == 0
     for name in (STACK, WIDE):
         made, expected = certificate(tmp_path / "out", name), certificate(whole, name)
-        for fact in ("output", "file", "identity", "input", "model", "bit_stability", "claim"):
+        for fact in ("output", "file", "identity", "input", "model", "bit_stability"):
             assert made[fact] == expected[fact], fact
+        # How many zones were compared on the image's pixels is each part's own.
+        assert made["claim"].split(" In ")[0] == expected["claim"].split(" In ")[0]
     names = [part["name"] for part in certificate(tmp_path / "out", WIDE)["parts"]]
     assert names == ["é_y00000_x00000.ome.zarr", LAST]
 

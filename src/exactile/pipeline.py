@@ -8,6 +8,7 @@ The three stages overlap, each at most `DEPTH` zones ahead of the next:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ from exactile.recycling import Recycled
 from exactile.shortage import is_shortage
 from exactile.tiling import Plan, Tile
 from exactile.verification import Verifier
+
+logger = logging.getLogger(__name__)
 
 DEPTH = 2
 """How many zones a stage may be ahead of the next."""
@@ -198,6 +201,8 @@ def compare_real_pixels(
 ) -> RealPixels | None:
     """Return what other windows give for some zones of the image at `path`; None without any.
 
+    Where there is no memory for them nothing is compared, and nothing is said of it.
+
     Raises:
         NetworkError: if the network cannot be run on those.
         VerificationError: if they differ by more than rounding.
@@ -205,6 +210,9 @@ def compare_real_pixels(
     try:
         return real.compare(path, run)
     except (RuntimeError, MemoryError) as error:
+        if is_shortage(error):
+            logger.warning("%s: no memory for a second window on its pixels: %s", path.name, error)
+            return None
         raise network_failed(path, "the check on its pixels", tiling, error) from error
 
 

@@ -210,6 +210,10 @@ def other_window(tiling: Plan, tile: Tile, centre: tuple[int, ...], *, small: bo
         part = _part(axis, zone, pixel)
         longest = _small(axis, part) if small else length
         window = _around(axis, part, longest, side)
+        if small and window is not None and _in_step(axis, window, side):
+            # At the end of an image the start follows from the length.
+            longer = min(longest + axis.locality.alignment, axis.extent)
+            window = _around(axis, part, longer, side) or window
         if window is None:
             return None
         zones.append(part)
@@ -244,6 +248,11 @@ def _small(axis: AxisPlan, part: Interval) -> int:
     return min(length, axis.extent)
 
 
+def _in_step(axis: AxisPlan, window: Interval, own: Interval) -> bool:
+    """Return whether two windows start an even number of periods apart."""
+    return (window.start - own.start) // axis.locality.alignment % 2 == 0
+
+
 def _around(axis: AxisPlan, part: Interval, length: int, own: Interval) -> Interval | None:
     """Return the window of `length` with `part` and its halo in its middle, or None without any.
 
@@ -259,7 +268,7 @@ def _around(axis: AxisPlan, part: Interval, length: int, own: Interval) -> Inter
     if least > most:
         return None
     start = floor_to((least + most) // 2, alignment)
-    if (start - own.start) // alignment % 2 == 0:
+    if _in_step(axis, Interval(start, start + length), own):
         others = (start - alignment, start + alignment)
         start = next((other for other in others if least <= other <= most), start)
     return Interval(start, start + length)

@@ -37,7 +37,8 @@ def exactile_cwl(*, cuda: bool = False) -> str:
                 "listing": [{"entry": "$(inputs.outDir)", "writable": True}]
             },
             "NetworkAccess": {"networkAccess": False},
-            "EnvVarRequirement": {"envDef": {"NUM_THREADS": "$(runtime.cores)"}},
+            # A reference alone would be a number, and variables are text: so the leading zero.
+            "EnvVarRequirement": {"envDef": {"NUM_THREADS": "0$(runtime.cores)"}},
         },
         "hints": {
             "ResourceRequirement": {"coresMin": facts.CORES, "ramMin": facts.MEMORY_MIB},
