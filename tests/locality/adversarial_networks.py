@@ -7,6 +7,7 @@ hair: what counts is that none is admitted and wrong.
 from __future__ import annotations
 
 from adversarial import Recipe
+from adversarial_holders import HOLDERS
 
 CONDITIONS = (
     *("x.size(2) > 300", "x.size(3) > 200", "x.shape[-1] > 310", "x.size(2) * x.size(3) > 90000"),
@@ -282,5 +283,5 @@ def hand_made() -> dict[str, Recipe]:
         )
     }
     found |= {line: Recipe((line,)) for line in (*BY_NUMBERS, *BY_PIXELS)}
-    found |= {f"state: {name}": recipe for name, recipe in STATES.items()}
+    found |= {f"state: {name}": recipe for name, recipe in (STATES | HOLDERS).items()}
     return found | {f"code: {name}": recipe for name, recipe in CODE.items()}

@@ -20,10 +20,15 @@ FRESH = frozenset(
         *("prim::ListConstruct", "prim::DictConstruct", "aten::list", "aten::dict", "aten::copy"),
         *("aten::add", "aten::mul", "aten::slice", "aten::keys", "aten::values", "aten::items"),
         *("aten::size", "aten::split", "aten::split_with_sizes", "aten::chunk", "aten::unbind"),
-        *("aten::sorted", "aten::list_with_default", "prim::Uninitialized", "prim::ListUnpack"),
+        *("aten::sorted", "aten::list_with_default", "prim::Uninitialized"),
     )
 )
 """What makes a list or a dictionary that nothing else holds."""
+
+CONTAINERS = ("ListType", "DictType")
+
+HOLDERS = (*CONTAINERS, "TupleType", "OptionalType", "ClassType")
+"""Types of values in which tensors may be held, and out of which they may be taken."""
 
 UNKNOWN = object()
 """In place of a value that is not fixed."""
@@ -42,6 +47,8 @@ class ScriptGraph:
     module: nn.Module
     sources: dict[str, list[Any]] = field(default_factory=dict)
     """What may come out of a branch or be carried by a loop, by the name of the value."""
+    stored: list[Any] = field(default_factory=list)
+    """What is put into a list or a dictionary after that was made, whichever it is."""
 
     def nodes(self) -> Iterator[Any]:
         """Yield all nodes that can run: a branch before what is inside, in order."""
@@ -51,6 +58,7 @@ class ScriptGraph:
     def _of_block(self, block: Any) -> Iterator[Any]:
         for node in block.nodes():
             taken = self.taken(node)
+            self._note_stored(node)
             for place, output in enumerate(node.outputs()):
                 self._note(node, taken, place, output)
             if node.kind() == "prim::Loop":
@@ -74,6 +82,14 @@ class ScriptGraph:
             ]
         elif node.kind() in ("prim::unchecked_cast", "aten::_unwrap_optional"):
             self.sources[output.debugName()] = list(node.inputs())[:1]
+
+    def _note_stored(self, node: Any) -> None:
+        schema, inputs = schema_of(node.schema()), list(node.inputs())
+        if schema is None or not inputs or inputs[0].type().kind() not in CONTAINERS:
+            return
+        changed = schema.arguments[0].alias_info
+        if changed is not None and changed.is_write:
+            self.stored += inputs[1:]
 
     def taken(self, node: Any) -> list[Any]:
         """Return the blocks of `node` that can run: one of a branch whose condition is fixed."""
@@ -133,23 +149,26 @@ class ScriptGraph:
             return all(self.is_fresh(source, seen | {name}) for source in self.sources[name])
         return value.node().kind() in FRESH
 
-    def outlives(self, value: Any, seen: frozenset[str] = frozenset()) -> bool:
-        """Whether a tensor is, or is a view of, an attribute or a constant of the code."""
+    def outlives(self, value: Any, seen: set[str] | None = None) -> bool:
+        """Whether a tensor may be, view, or be held by, an attribute or a constant of the code.
+
+        What is taken out of a list or a dictionary may be all that is put into any of them.
+        """
+        seen = set() if seen is None else seen
         name, node = value.debugName(), value.node()
         if name in seen:
             return False
+        seen.add(name)
         if name in self.sources:
-            return any(self.outlives(source, seen | {name}) for source in self.sources[name])
+            return any(self.outlives(source, seen) for source in self.sources[name])
         if node.kind() in ("prim::GetAttr", "prim::Constant"):
-            return True
-        operands = list(node.inputs())
-        if not operands or node.kind() == "prim::Param":
-            return False
+            return value.type().kind() in (*HOLDERS, "TensorType")
         schema = schema_of(node.schema())
-        handed_on = node.kind() in ("aten::__getitem__", "prim::ListUnpack", "prim::TupleUnpack")
-        if schema is not None and schema.returns and schema.arguments:
-            views = schema.returns[0].alias_info is not None
-            handed_on = handed_on or (views and schema.arguments[0].alias_info is not None)
-        if node.kind() in ("prim::ListConstruct", "prim::TupleConstruct", "prim::DictConstruct"):
-            return any(self.outlives(operand, seen | {name}) for operand in operands)
-        return handed_on and self.outlives(operands[0], seen | {name})
+        views = schema is None or any(made.alias_info is not None for made in schema.returns)
+        handing = [
+            operand
+            for operand in node.inputs()
+            if operand.type().kind() in HOLDERS or (operand.type().kind() == "TensorType" and views)
+        ]
+        holders = any(operand.type().kind() in HOLDERS for operand in handing)
+        return any(self.outlives(o, seen) for o in (*handing, *(self.stored if holders else ())))

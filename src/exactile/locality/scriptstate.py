@@ -10,14 +10,12 @@ from __future__ import annotations
 from torch import nn
 
 from exactile.locality.refusal import KeepsState
-from exactile.locality.scriptgraph import ScriptGraph, schema_of
+from exactile.locality.scriptgraph import CONTAINERS, ScriptGraph, schema_of
 
 OUT_OF_SIGHT = frozenset(
     ("prim::CallMethod", "prim::CallFunction", "prim::PythonOp", "prim::fork", "prim::rpc_async")
 )
 """Calls of code that the graph does not show."""
-
-CONTAINERS = ("ListType", "DictType")
 
 
 def refuse_script_state(network: nn.Module) -> None:

@@ -82,13 +82,6 @@ def load_torchscript(path: Path, output: str | None = None) -> NetworkFile:
     )
 
 
-CHANGES_A_CONTAINER = frozenset(
-    f"aten::{name}"
-    for name in ("append", "clear", "extend", "insert", "pop", "reverse", "_set_item", "Delete")
-)
-"""Operators that change a list or a dictionary."""
-
-
 def torchscript_network(
     content: bytes, what: str, output: str | None = None
 ) -> tuple[nn.Module, tuple[str, ...], str]:
@@ -128,7 +121,6 @@ def _loaded(
         ) from error
     _check_signature(network, what)
     _refuse_other_operators(network.inlined_graph, what)
-    _refuse_state(network.inlined_graph, what)
     try:
         settle_lists(network)
     except ModelError as error:
@@ -185,22 +177,6 @@ def _refuse_other_operators(block: Any, what: str) -> None:
             )
         for inner in node.blocks():
             _refuse_other_operators(inner, what)
-
-
-def _refuse_state(block: Any, what: str) -> None:
-    """Refuse code that changes an attribute: a window would depend on those run before it."""
-    for node in block.nodes():
-        inputs = list(node.inputs())
-        changes = node.kind() == "prim::SetAttr" or (
-            node.kind() in CHANGES_A_CONTAINER and inputs[0].node().kind() == "prim::GetAttr"
-        )
-        if changes:
-            raise ModelError(
-                f"{what}: keeps a state: its code changes an attribute of a module while it runs, "
-                "so that no two passes agree; export the network without it"
-            )
-        for inner in node.blocks():
-            _refuse_state(inner, what)
 
 
 def _check_signature(network: Any, what: str) -> None:
