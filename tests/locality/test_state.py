@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from exactile.errors import ModelError
 from exactile.locality import KeepsState, analyze
+from exactile.locality.state import refuse_state
 from exactile.models.loading import load_model
 
 CALLS = [0]
@@ -198,6 +199,18 @@ class WritesOnlyItsOwn(nn.Module):
 @pytest.mark.parametrize("form", [lambda network: network, script])
 def test_what_a_call_makes_itself_it_may_change(form: Callable[[nn.Module], nn.Module]) -> None:
     analyze(form(WritesOnlyItsOwn()), 1)
+
+
+def test_maps_that_are_computed_of_weights_and_lists_may_be_changed_in_place() -> None:
+    class Joins(Holder):
+        def forward(self, x: Tensor) -> Tensor:
+            y = torch.cat([self.conv(x).relu_(), self.plain[:1].view(1, 1, 1, 1).expand_as(x)], 1)
+            return y.relu_().split([1, 1], 1)[0].clone().relu_()
+
+    refuse_state(script(Joins()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        refuse_state(torch.jit.trace(Joins().eval(), torch.zeros(1, 1, 8, 8)))  # type: ignore[no-untyped-call]
 
 
 def test_a_buffer_that_an_exported_program_writes_is_a_state() -> None:

@@ -26,9 +26,7 @@ FRESH = frozenset(
 """What makes a list or a dictionary that nothing else holds."""
 
 CONTAINERS = ("ListType", "DictType")
-
-HOLDERS = (*CONTAINERS, "TupleType", "OptionalType", "ClassType")
-"""Types of values in which tensors may be held, and out of which they may be taken."""
+"""Types of values that code can change beside tensors and objects."""
 
 UNKNOWN = object()
 """In place of a value that is not fixed."""
@@ -162,13 +160,20 @@ class ScriptGraph:
         if name in self.sources:
             return any(self.outlives(source, seen) for source in self.sources[name])
         if node.kind() in ("prim::GetAttr", "prim::Constant"):
-            return value.type().kind() in (*HOLDERS, "TensorType")
+            return holds_tensors(value)
         schema = schema_of(node.schema())
-        views = schema is None or any(made.alias_info is not None for made in schema.returns)
-        handing = [
-            operand
-            for operand in node.inputs()
-            if operand.type().kind() in HOLDERS or (operand.type().kind() == "TensorType" and views)
-        ]
-        holders = any(operand.type().kind() in HOLDERS for operand in handing)
-        return any(self.outlives(o, seen) for o in (*handing, *(self.stored if holders else ())))
+        views = schema is not None and any(made.alias_info is not None for made in schema.returns)
+        # A primitive takes something out of something: it computes nothing.
+        handed_on = views or node.kind().startswith("prim::")
+        if not handed_on and value.type().kind() == "TensorType":
+            return False
+        operands = [operand for operand in node.inputs() if holds_tensors(operand)]
+        if any(operand.type().kind() != "TensorType" for operand in operands):
+            operands += self.stored
+        return any(self.outlives(operand, seen) for operand in operands)
+
+
+def holds_tensors(value: Any) -> bool:
+    """Whether a value is a tensor, or a list, dictionary, tuple or object that may hold one."""
+    kind = value.type()
+    return kind.kind() == "ClassType" or "Tensor" in kind.annotation_str
