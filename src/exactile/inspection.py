@@ -22,6 +22,7 @@ from exactile.locality import NotLocal, Refusal
 from exactile.locality.effective import EffectiveField, effective_receptive_field
 from exactile.locality.formulas import formula_radius_of
 from exactile.locality.poison import Proof, prove
+from exactile.locality.scriptsizes import looks_at_sizes
 from exactile.memory.available import Available, memory_budget
 from exactile.memory.buffers import Buffers
 from exactile.memory.cost import PassCost, estimate_cost, measure_cost
@@ -98,6 +99,11 @@ class Inspection:
         """Whether the network can be run in exact tiles."""
         return self.model is not None
 
+    @property
+    def looks(self) -> tuple[str, ...]:
+        """Code of a local network that looks at the image's size, so that runs confirm it."""
+        return looks_at_sizes(self.file.network) if self.local else ()
+
     def as_json(self) -> dict[str, Any]:
         """Return the facts for programs; spatial axes are in array order."""
         facts: dict[str, Any] = {
@@ -133,6 +139,7 @@ class Inspection:
             "output_meaning": self.model.reading.meaning,
             "output_meaning_because": self.model.reading.why,
             "operators": analysis.operators,
+            "looks_at_size": list(self.looks),
         }
         if self.asked is not None and self.choice is not None:
             tiling = self.choice.tiling

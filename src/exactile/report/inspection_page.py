@@ -22,6 +22,7 @@ from exactile.report.field_picture import draw_field
 
 OPERATORS_SHOWN = 12
 CONTRIBUTIONS_SHOWN = 5
+LOOKS_SHOWN = 3
 
 
 def print_inspection(console: Console, inspection: Inspection, trial: Trial | None) -> None:
@@ -81,6 +82,7 @@ def _rows(inspection: Inspection, trial: Trial | None) -> Iterator[tuple[str, st
     yield "output", f"{_channels(len(model.classes))}: {', '.join(model.classes)}"
     yield "meaning", model.reading.sentence()
     yield from _locality_rows(inspection, model)
+    yield from _look_rows(inspection.looks)
     if trial is not None:
         yield from _trial_rows(trial, model)
     choice = inspection.choice if trial is None or trial.choice is None else trial.choice
@@ -128,6 +130,13 @@ def _locality_rows(inspection: Inspection, model: Model) -> Iterator[tuple[str, 
         "operators",
         ", ".join(operators[:OPERATORS_SHOWN]) + (f" and {more} more" if more > 0 else ""),
     )
+
+
+def _look_rows(looks: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for line in looks[:LOOKS_SHOWN]:
+        yield "looks at size", f"{line}: confirmed only at the sizes of a run, or refused there"
+    if len(looks) > LOOKS_SHOWN:
+        yield "", f"and {len(looks) - LOOKS_SHOWN} more places"
 
 
 def _trial_rows(trial: Trial, model: Model) -> Iterator[tuple[str, str]]:
