@@ -13,7 +13,9 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import FunctionType, MethodType, ModuleType
+from contextvars import ContextVar
+from pickle import PicklingError
+from types import FunctionType, GeneratorType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -26,11 +28,14 @@ from exactile.locality.refusal import KeepsState
 from exactile.locality.scriptlooks import refuse_looks
 from exactile.locality.scriptstate import refuse_script_state
 
-DEPTH = 8
+DEPTH = 64
 """How deep objects are looked into."""
 
 LIBRARIES = sys.stdlib_module_names | {"torch", "numpy", "sympy"}
-"""Packages whose functions and objects keep no state of a network."""
+"""Packages whose functions keep no state of a network."""
+
+OPAQUE = ("torch", "sympy")
+"""Packages whose objects hold no state of a network, beside tensors and generators."""
 
 VIEWING = ("view", "reshape", "slice", "select", "transpose", "permute", "unsqueeze", "squeeze")
 """What hands a tensor on under another shape, so that writing into the one changes the other."""
@@ -141,7 +146,11 @@ def described(value: object, depth: int, seen: dict[int, object]) -> object:
     if isinstance(value, torch.Tensor):
         return id(value), None if value.is_inference() else value._version
     if isinstance(value, np.ndarray):
-        return id(value), hash(value.tobytes())
+        return value.shape, str(value.dtype), hash(value.tobytes())
+    if isinstance(value, (bytearray, memoryview)):
+        return hash(bytes(value))
+    if isinstance(value, torch.Generator):
+        return hash(value.get_state().numpy().tobytes())
     if isinstance(value, random.Random):
         return hash(value.getstate())
     if isinstance(value, (ModuleType, type, nn.Module)) or depth == 0 or id(value) in seen:
@@ -160,12 +169,28 @@ def described(value: object, depth: int, seen: dict[int, object]) -> object:
     if isinstance(value, MethodType):
         return [described(held, depth, seen) for held in (value.__func__, value.__self__)]
     package = (getattr(value, "__module__", None) or type(value).__module__).partition(".")[0]
-    if package in LIBRARIES:
-        return id(value), repr(value) if type(value).__module__ == "itertools" else None
     if isinstance(value, FunctionType):
-        return _of_function(value, depth, seen)
-    held = getattr(value, "__dict__", {})
-    return id(value), described(held, depth - 1, seen)
+        return id(value) if package in LIBRARIES else _of_function(value, depth, seen)
+    if isinstance(value, GeneratorType):
+        frame = value.gi_frame
+        return frame and (frame.f_lasti, described(frame.f_locals, depth - 1, seen))
+    if package in OPAQUE:
+        return id(value)
+    if isinstance(value, ContextVar):
+        return described(value.get(None), depth - 1, seen)
+    held, kept = getattr(value, "__dict__", {}), _pickled(value)
+    # Pickles are made of parts that may be made for them: these are known by what they hold.
+    identity = id(value) if kept is None else type(value).__qualname__
+    return identity, *(described(part, depth - 1, seen) for part in (held, kept))
+
+
+def _pickled(value: object) -> object:
+    """Return what a pickle would keep of an object: slots, the place of an iterator, a buffer."""
+    try:
+        return value.__reduce_ex__(4)
+    except (TypeError, ValueError, PicklingError):
+        # It cannot be pickled: a lock, a file.
+        return None
 
 
 def _of_function(function: FunctionType, depth: int, seen: dict[int, object]) -> object:
@@ -173,7 +198,12 @@ def _of_function(function: FunctionType, depth: int, seen: dict[int, object]) ->
     cells = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
     names = function.__code__.co_names
     reached = {name: function.__globals__[name] for name in names if name in function.__globals__}
-    parts = (cells, function.__defaults__, function.__kwdefaults__, vars(function), reached)
+    inside = [
+        {name: vars(module)[name] for name in names if name in vars(module)}
+        for module in reached.values()
+        if isinstance(module, ModuleType)
+    ]
+    parts = (cells, function.__defaults__, function.__kwdefaults__, vars(function), reached, inside)
     return [described(part, depth - 1, seen) for part in parts]
 
 
