@@ -565,3 +565,35 @@ def test_both_formats_describe_the_same(tmp_path: Path) -> None:
     step = [("zero_mean_unit_variance", {"axes": ["y", "x"]})]
     new = open_network(write_model(tmp_path / "new", with_steps("0.5", before=step)))
     assert described_as(old) == described_as(new)
+
+
+def aliases(levels: int) -> str:
+    """Return YAML in which each value holds the one before nine times."""
+    first = ["a0: &a0 [" + ", ".join("x" * 9) + "]"]
+    later = [f"a{i}: &a{i} [" + ", ".join([f"*a{i - 1}"] * 9) + "]" for i in range(1, levels)]
+    return "\n".join([*first, *later, f"name: *a{levels - 1}"])
+
+
+@pytest.mark.parametrize("version", ["0.4.10", "0.5.3"])
+@pytest.mark.parametrize(
+    "text", [aliases(30), "config: &a {itself: *a}", "inputs: &a [{output_of: *a}]"]
+)
+def test_a_description_that_its_aliases_make_endless_is_refused(
+    tmp_path: Path, version: str, text: str
+) -> None:
+    path = tmp_path / "rdf.yaml"
+    path.write_text(f"type: model\nformat_version: {version}\n{text}\n")
+    refuse(path, "more than 100000 values, or more than 50 levels", "without aliases")
+
+
+def test_a_description_of_megabytes_is_not_parsed(tmp_path: Path) -> None:
+    path = tmp_path / "rdf.yaml"
+    path.write_text("type: model\n" + "# and so on\n" * 400_000)
+    refuse(path, "its description is larger than any")
+
+
+def test_weights_that_are_a_pipe_are_not_waited_for(tmp_path: Path) -> None:
+    write_model(tmp_path, description_05())
+    (tmp_path / "weights.pt").unlink()
+    os.mkfifo(tmp_path / "weights.pt")
+    refuse(tmp_path, "is a pipe or a device")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import struct
 from collections import OrderedDict
@@ -112,3 +113,10 @@ def test_a_folder_without_a_description_lists_the_models_in_it(tmp_path: Path) -
 @pytest.mark.parametrize("name", ["nowhere", "n" * 300, "folder/nowhere.pt"])
 def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     refuse(tmp_path / name, "cannot be read (")
+
+
+def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.pt")
+    (tmp_path / "model.onnx").symlink_to("/dev/zero")
+    for name in ("model.pt", "model.onnx"):
+        refuse(tmp_path / name, "is a pipe or a device", "--model takes a file, or a folder")

@@ -7,6 +7,7 @@ code of their architecture are refused, for that code would have to be run.
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 from zipfile import ZipFile
@@ -34,6 +35,9 @@ DESCRIPTIONS = ("bioimageio.yaml", "rdf.yaml")
 
 RUN = ("torchscript", "onnx")
 """Kinds of weights that are run, the preferred first."""
+
+MOST_LETTERS, MOST_VALUES, MOST_NESTED = 1 << 22, 100_000, 50
+"""Of a description; real ones have some thousand letters, some hundred values, and ten levels."""
 
 
 class _Package:
@@ -157,6 +161,8 @@ def _description(package: _Package) -> Any:
     from bioimageio.spec.utils import read_yaml
 
     text = package.read(PurePosixPath(package.name).name, "its description")
+    if len(text) > MOST_LETTERS:
+        raise ModelError(f"{package.path}: its description is larger than any; copy it again")
     try:
         content = read_yaml(text.decode("utf-8"))
     except Exception as error:
@@ -167,6 +173,7 @@ def _description(package: _Package) -> Any:
         raise ModelError(
             f"{package.path}: its description is not one of a model; name the folder of a model"
         )
+    _refuse_growth(content, package.path)
     _refuse_references(content, package.path)
     root = package.folder if package.archive is None else package.archive
     with ValidationContext(
@@ -187,6 +194,32 @@ def _description(package: _Package) -> Any:
             "correct it (bioimageio validate-format shows all errors)"
         )
     return description
+
+
+def _refuse_growth(content: dict[Any, Any], path: Path) -> None:
+    """Refuse a description that aliases make endless, or far larger than its text.
+
+    A value that YAML names twice is one value here, and would be two to all that look at it.
+    """
+    level: list[Any] = [content]
+    count = 0
+    for _ in range(MOST_NESTED):
+        containers = (each for each in level if isinstance(each, dict | list))
+        values = (
+            value
+            for each in containers
+            for value in (each.values() if isinstance(each, dict) else each)
+        )
+        level = list(islice(values, MOST_VALUES + 1 - count))
+        count += len(level)
+        if not level:
+            return
+        if count > MOST_VALUES:
+            break
+    raise ModelError(
+        f"{path}: its description has more than {MOST_VALUES} values, or more than {MOST_NESTED} "
+        "levels of them, as aliases in YAML make them; write it without aliases"
+    )
 
 
 def _refuse_references(content: dict[Any, Any], path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -53,15 +54,28 @@ def read_content(path: Path) -> bytes:
     """Return the bytes of the file at `path`.
 
     Raises:
-        ModelError: if it cannot be read.
+        ModelError: if it is no file, or cannot be read.
     """
     try:
+        refuse_endless(path)
         return path.read_bytes()
     except OSError as error:
         raise ModelError(
             f"{path}: cannot be read ({error.strerror}); --model takes the file of a model, or "
             "the folder of one"
         ) from error
+
+
+def refuse_endless(path: Path) -> None:
+    """See that `path` is no pipe, which would be waited for, and no device, which may have no end.
+
+    Raises:
+        ModelError: if it is.
+        OSError: if there is nothing.
+    """
+    kind = path.stat().st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise ModelError(f"{path}: is a pipe or a device; --model takes a file, or a folder")
 
 
 def digest_of(*contents: bytes) -> str:

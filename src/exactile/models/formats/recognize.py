@@ -7,7 +7,13 @@ from pathlib import Path
 
 from exactile.errors import ModelError
 from exactile.models.formats.bioimageio import described, load_bioimageio
-from exactile.models.formats.content import EXPORT, inner_name, open_archive, read_member
+from exactile.models.formats.content import (
+    EXPORT,
+    inner_name,
+    open_archive,
+    read_member,
+    refuse_endless,
+)
 from exactile.models.formats.exported import load_exported
 from exactile.models.formats.onnx import load_onnx
 from exactile.models.formats.pickled import Pickle, inspect
@@ -72,6 +78,7 @@ def open_network(path: Path, output: str | None = None) -> NetworkFile:
     try:
         if path.is_dir():
             return _open_folder(path, output)
+        refuse_endless(path)
         with path.open("rb") as file:
             head = file.read(HEAD)
     except OSError as error:
