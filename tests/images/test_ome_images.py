@@ -210,6 +210,13 @@ def test_a_companion_says_what_the_pages_are(tmp_path):
         assert source.metadata.x is not None
 
 
+def test_a_companion_larger_than_any_is_not_read(tmp_path):
+    path = write_pages(tmp_path / "a.ome.tif", STACK, binary_only(UUID[0]))
+    (tmp_path / "set.companion.ome").touch()
+    os.truncate(tmp_path / "set.companion.ome", 2**40)
+    refuse(path, "refers to set.companion.ome, which is larger than any OME-XML")
+
+
 def test_a_companion_joins_files(tmp_path):
     pages = noise(2, 20, 30)
     names = ["a.ome.tif", "b.ome.tif"]

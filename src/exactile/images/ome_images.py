@@ -22,6 +22,9 @@ from exactile.images.tiff_image import Spread, TiffImage, full_page, page_loader
 
 logger = logging.getLogger(__name__)
 
+MOST_BYTES = 2**28
+"""Of OME-XML beside an image."""
+
 HERE = FileMark()
 """The file itself."""
 
@@ -39,7 +42,10 @@ def described_by(path: Path, xml: str) -> tuple[OmeDocument, str]:
         if not companion.is_file():
             raise FileNotFoundError(2, "it is not there")
         if companion.suffix.lower() == ".ome":
-            found = companion.read_bytes()
+            with companion.open("rb") as file:
+                found = file.read(MOST_BYTES + 1)
+            if len(found) > MOST_BYTES:
+                raise OmeError(f"it refers to {own.companion}, which is larger than any OME-XML")
         else:
             found = first_description(companion).rstrip(b"\0")
     except OSError as error:
