@@ -23,7 +23,7 @@ from exactile.errors import OutputError
 from exactile.geometry import Interval
 from exactile.images import OutputImage, Plane
 from exactile.images.chunk_rows import ChunkRows
-from exactile.images.links import fresh, make_own_folder
+from exactile.images.links import fresh, is_plain_name, make_own_folder
 from exactile.shard import Shard
 from exactile.sharding import Part
 from exactile.stored_json import MalformedError, checked, read_json
@@ -56,7 +56,7 @@ class ShardRecord:
         record = checked(_RECORD, read_json(path))
         if not 0 <= record.index < record.count:
             raise MalformedError(f"there is no shard {record.index} of {record.count}")
-        if strange := [name for name in record.parts if Path(name).name != name]:
+        if strange := [name for name in record.parts if not is_plain_name(name)]:
             raise MalformedError(f"{strange[0]!r} is not the name of a file")
         return record
 

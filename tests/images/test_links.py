@@ -19,6 +19,8 @@ from exactile.images.metadata import ImageMetadata
 from exactile.images.work_folder import work_folder
 from exactile.outputs import check_folder
 from exactile.report.preview import REPORT_FOLDER
+from exactile.shard_files import ShardRecord
+from exactile.stored_json import MalformedError
 
 
 @pytest.fixture
@@ -195,6 +197,13 @@ def test_a_file_is_written_anew_beside_its_other_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["..", ".", "", "../a", "/etc/passwd", "a/b", "a/..", "a\0b"])
 def test_what_leads_out_of_a_folder_is_no_name(name: str) -> None:
     assert not is_plain_name(name)
+
+
+@pytest.mark.parametrize("name", ["..", "", "../a", "a/b"])
+def test_the_record_of_a_shard_names_files_of_its_folder_alone(tmp_path: Path, name: str) -> None:
+    path = ShardRecord(0, 1, "digest", (name,)).write(tmp_path)
+    with pytest.raises(MalformedError, match="is not the name of a file"):
+        ShardRecord.read(path)
 
 
 @pytest.mark.parametrize("name", ["../elsewhere/thesis.txt", "..", "{victim}/thesis.txt"])
