@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import zarr
 
 from exactile.errors import ImageError
 from exactile.images import open_source
-from exactile.images.zarr_codecs import OF_ZARR_2, OF_ZARR_3
+from exactile.images.zarr_codecs import OF_ZARR_2, OF_ZARR_3, check_documents
 
 SIDE = 16
 
@@ -231,3 +232,15 @@ def test_every_listed_codec_makes_bytes_or_numbers() -> None:
         assert kind.__module__.partition(".")[0] == "numcodecs"
         assert kind.__module__ not in ("numcodecs.pickles", "numcodecs.json", "numcodecs.msgpacks")
     assert not {"pickle", "json2", "msgpack2", "vlen-utf8"} & (OF_ZARR_2 | OF_ZARR_3)
+
+
+@pytest.mark.parametrize("name", ["zarr.json", "0/.zarray", ".zmetadata"])
+def test_a_document_larger_than_any_is_not_read(tmp_path: Path, name: str) -> None:
+    folder = write_2(tmp_path / "a.ome.zarr")
+    (folder / name).touch()
+    os.truncate(folder / name, 2**40)
+    if name == ".zmetadata":  # which is only looked at for codecs
+        check_documents(folder)
+    else:
+        with pytest.raises(ImageError, match="is larger than 64 MiB"):
+            open_source(folder)

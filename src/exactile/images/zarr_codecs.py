@@ -13,7 +13,6 @@ the array, with the codecs that zarr made of it, before the first chunk is read.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import zarr
 
 from exactile.errors import ImageError
+from exactile.images.zarr_documents import DocumentError, read_document
 
 _BYTES = """
 adler32 blosc bz2 crc32 crc32c fletcher32 gzip jenkins_lookup3 lz4 lzma shuffle zlib zstd
@@ -55,7 +55,7 @@ DEPTH, MOST = 8, 10_000
 def check_documents(path: Path) -> None:
     """See that no document of the Zarr in the folder `path` asks for another codec.
 
-    Documents that are no JSON objects are left to the reader, which refuses them.
+    Documents that cannot be used are left to the reader, which refuses them by the same rules.
 
     Raises:
         ImageError: if one does.
@@ -82,8 +82,8 @@ def check_array(path: Path, array: zarr.Array[Any]) -> None:
 
 def _read(document: Path) -> Any:
     try:
-        return json.loads(document.read_bytes()) if document.is_file() else None
-    except (OSError, ValueError, RecursionError):
+        return read_document(document)
+    except DocumentError:
         return None
 
 
