@@ -11,6 +11,7 @@ import pytest
 import tifffile
 
 from exactile.images import open_source
+from exactile.images.ome_planes import OmeError, read_ome
 
 IMAGE = (
     '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
@@ -46,4 +47,10 @@ def test_it_is_ignored_with_a_word(
         assert np.array_equal(source.read_chunk(source.planes[0], 0, 0, 0), pixels)
         assert "precious" not in str(source.metadata)
     assert time.monotonic() - begun < 20
-    assert "has a document type of its own and is ignored" in caplog.text
+    assert "has a document type of its own" in caplog.text
+
+
+def test_what_says_which_planes_there_are_does_not_parse_it_either() -> None:
+    sizes = IMAGE.format(name="a").replace('SizeZ="1"', 'SizeZ="&z;"')
+    with pytest.raises(OmeError, match="has a document type of its own"):
+        read_ome(f'<!DOCTYPE x [<!ENTITY z "1">]>{sizes}')

@@ -151,6 +151,9 @@ class OmeDocument:
 
 def read_ome(xml: str | bytes) -> OmeDocument:
     """Return what OME-XML of any schema says of planes. Raises UnreadableOmeError."""
+    if "<!DOCTYPE" in xml:
+        # OME-XML has none; one could name other files, or entities that grow without end.
+        raise UnreadableOmeError("it has a document type of its own")
     try:
         root = ElementTree.fromstring(xml)
         images = tuple(_images(root))
