@@ -6,6 +6,8 @@ import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 from collections import OrderedDict
 from pathlib import Path
 from zipfile import ZipFile
@@ -120,3 +122,17 @@ def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").symlink_to("/dev/zero")
     for name in ("model.pt", "model.onnx"):
         refuse(tmp_path / name, "is a pipe or a device", "--model takes a file, or a folder")
+
+
+def test_a_file_of_more_bytes_than_memory_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.touch()
+    os.truncate(path, 2**40)
+    code = (
+        "import resource, sys, pathlib\n"
+        "from exactile.models.formats.content import read_content\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2**35, 2**35))\n"
+        "read_content(pathlib.Path(sys.argv[1]))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert f"ModelError: {path}: has {2**40} bytes, more than there is memory for" in ended.stderr

@@ -54,7 +54,7 @@ def read_content(path: Path) -> bytes:
     """Return the bytes of the file at `path`.
 
     Raises:
-        ModelError: if it is no file, or cannot be read.
+        ModelError: if it is no file, cannot be read, or has more bytes than there is memory for.
     """
     try:
         refuse_endless(path)
@@ -63,6 +63,11 @@ def read_content(path: Path) -> bytes:
         raise ModelError(
             f"{path}: cannot be read ({error.strerror}); --model takes the file of a model, or "
             "the folder of one"
+        ) from error
+    except MemoryError as error:
+        raise ModelError(
+            f"{path}: has {path.stat().st_size} bytes, more than there is memory for; name the "
+            "file of a model"
         ) from error
 
 
