@@ -179,6 +179,7 @@ def test_groups_in_a_pattern_do_not_end_the_process(folder, pattern):
         ("a.tif", ".ome.tiff", "a.ome.tiff"),
         ("a.ome.tiff", ".ome.tif", "a.ome.tif"),
         ("a.ome.tif", ".ome.zarr", "a.ome.zarr"),
+        ("a.ome.tif", ".zarr", "a.zarr"),
         ("a.ome.zarr", None, "a.ome.zarr"),
         ("a.zarr", None, "a.ome.zarr"),
         ("a.ome.zarr", ".ome.tif", "a.ome.tif"),
@@ -189,7 +190,7 @@ def test_output_names_keep_the_inputs_name(given, extension, expected):
     assert output_name(Path("folder") / given, extension) == expected
 
 
-@pytest.mark.parametrize("extension", [".zarr", ".tif", "ome.tif", ".png"])
+@pytest.mark.parametrize("extension", [".ome.zarr.zip", ".tif", "ome.tif", ".png"])
 def test_extensions_that_cannot_be_written_are_refused(extension):
     with pytest.raises(SettingsError, match=r"use one of \.ome\.tif, \.ome\.tiff, \.ome\.zarr"):
         output_name(Path("a.ome.tif"), extension)
