@@ -52,6 +52,8 @@ def overwrite(path: Path, offset: int, data: bytes) -> None:
         (b"II*\0", "is not a TIFF image, or is truncated"),
         (b"\x89PNG\r\n\x1a\n" + bytes(99), "is not a TIFF image"),
         (b"II*\0" + bytes(4), "damaged"),
+        (b"PK\3\4" + bytes(99), r"is a zip archive, as OME-Zarr .* unpack it into a folder"),
+        (b"PK\5\6" + bytes(18), "is a zip archive"),
     ],
 )
 def test_what_is_no_image_is_refused(tmp_path, content, match):

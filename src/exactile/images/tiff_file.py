@@ -78,10 +78,21 @@ def open_tiff(path: Path) -> tuple[TiffFile, tuple[Directory, ...]]:
     except OSError as error:
         raise ImageError(f"{path} cannot be opened: {error.strerror or error}") from error
     except DAMAGE as error:
+        if _is_zip(path):
+            raise ImageError(
+                f"{path} is a zip archive, as OME-Zarr is sent in one (.zip, .ozx), which is not "
+                "read: unpack it into a folder of its own whose name ends in .ome.zarr"
+            ) from error
         raise ImageError(
             f"{path} is not a TIFF image, or is truncated within its header ({error}): give "
             "TIFF or OME-TIFF files, or copy it again"
         ) from error
+
+
+def _is_zip(path: Path) -> bool:
+    """Return whether a file begins as archives do, whole or cut, empty or not."""
+    with path.open("rb") as file:
+        return file.read(4) in (b"PK\3\4", b"PK\5\6")
 
 
 @contextmanager
