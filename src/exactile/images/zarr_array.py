@@ -15,6 +15,7 @@ from zarr.storage import LocalStore
 
 from exactile.images.metadata import PIXEL_TYPES
 from exactile.images.tiff_checks import MAX_SEGMENT_BYTES
+from exactile.images.zarr_bounded import bound_array, most_bytes
 from exactile.images.zarr_documents import DocumentError
 from exactile.images.zarr_keys import Naming, find_chunks
 from exactile.images.zarr_nodes import Node
@@ -47,7 +48,7 @@ class StoredArray:
     @property
     def most_file_bytes(self) -> int:
         """More than any file of it can have: what is compressed does not grow to twice its size."""
-        return 2 * prod(self.step) * self.array.dtype.itemsize + 2**20
+        return most_bytes(prod(self.step), self.array.dtype.itemsize)
 
 
 def open_array(node: Node) -> zarr.Array[Any]:
@@ -103,7 +104,7 @@ def look_at_files(path: Path, array: zarr.Array[Any], folder: Path) -> StoredArr
         )
     if set(found.count) != {said}:
         array = _named_otherwise(path, array, said, found.count)
-    return StoredArray(array, folder, count, total)
+    return StoredArray(bound_array(array), folder, count, total)
 
 
 def _naming(array: zarr.Array[Any]) -> Naming:
