@@ -306,6 +306,7 @@ def test_the_certificate_says_what_was_done_with_what(tmp_path: Path) -> None:
         "dtype": "uint16",
         "channels": [1],
         "series": "1 of 1",
+        "filled": "",
         "normalization": {
             "t=0 z=0": [
                 {

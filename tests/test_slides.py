@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
+import zarr
 from program import arguments, call
 
 LABEL, IMAGE = (60, 90, 3), (150, 200, 3)
@@ -75,3 +76,27 @@ def test_a_set_of_files_gives_one_result_and_a_plate_one_for_each(
         "A1.ome.tif": (30, 40),
         "A2.ome.tif": (30, 40),
     }
+
+
+def test_what_was_read_of_an_ome_zarr_stands_in_certificate_and_report(
+    tmp_path: Path, small_model: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(1, 60_000, (1, 1, 1, 64, 96)).astype(np.uint16)
+    path = tmp_path / "in" / "a.ome.zarr"
+    zarr.open_group(path, mode="w", zarr_format=2, attributes={"bioformats2raw.layout": 3})
+    image = zarr.open_group(path / "0", mode="w", zarr_format=2)
+    datasets = [{"path": "full"}, {"path": "half"}]
+    axes = [{"name": axis, "type": "space"} for axis in "yx"]
+    image.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": datasets}]
+    options = {"shape": (64, 96), "chunks": (32, 32), "dtype": np.uint16, "fill_value": 7}
+    image.create_array("full", **options)[...] = pixels[0, 0, 0]
+    (path / "0" / "full" / "1.2").unlink()
+    ended = call(arguments(tmp_path / "in", tmp_path / "out", model=small_model, tileSize=64))
+    assert ended.code == 0, ended.log
+    record = json.loads((tmp_path / "out/certificates/a.ome.zarr.json").read_text())["input"]
+    assert record["series"] == "1 of 1: array '0/full'; not read: '0/half'"
+    assert record["filled"] == "1 of 6 chunks are not there, and count as 7, the fill value"
+    assert record["filled"] in ended.log
+    report = (tmp_path / "out" / "exactile" / "report.html").read_text()
+    assert "1 of 1: array &#39;0/full&#39;" in report
+    assert record["filled"] in report

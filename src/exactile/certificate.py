@@ -98,6 +98,8 @@ class InputRecord:
     """The steps of the normalisation with the numbers of the whole image, by plane or volume."""
     series: str = ""
     """Which of the file's images was read, and which were not; empty where formats have but one."""
+    filled: str = ""
+    """What of its pixels was not stored and counted as background; empty where all was stored."""
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,8 @@ class InputFacts(Normalized):
     dtype: str
     series: str = ""
     """Which image of the file was read; empty in certificates that do not say."""
+    filled: str = ""
+    """What of it was not stored; empty where all was, or in certificates that do not say."""
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,7 @@ def input_record(
         channels=channels,
         normalization=dict(steps),
         series=source.series,
+        filled=source.filled,
     )
 
 

@@ -352,7 +352,9 @@ def test_a_chunk_that_is_not_there_is_the_fill_value_and_is_logged_once(tmp_path
     expected[16:32, 32:48] = expected[48:, 48:] = 7
     np.testing.assert_array_equal(read(path), expected)
     (message,) = caplog.messages
-    assert "2 of 16 chunks, such as c/1/2, are not there, and count as 7" in message
+    assert "2 of 16 chunks are not there, and count as 7, the fill value, such as c/1/2" in message
+    with open_source(path) as source:
+        assert source.filled == "2 of 16 chunks are not there, and count as 7, the fill value"
 
 
 def test_an_array_without_any_chunk_is_refused(tmp_path):

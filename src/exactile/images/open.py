@@ -66,6 +66,8 @@ def open_source(
             else:
                 source = pages.source(path, metadata, cache_bytes, threads)
                 opened.pop_all()
+            if pages.sparse:
+                source.filled = "tiles are left out, which is background in its format"
         source.series = contents.series
     return source
 

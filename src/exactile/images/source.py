@@ -109,6 +109,8 @@ class Source(ABC):
     """The unit of decoding (rows, columns): reading along this grid decodes nothing twice."""
     series: str = ""
     """Which of the file's images is read, and which are not; empty where a format has but one."""
+    filled: str = ""
+    """What of the pixels is not stored and counts as background, in words; empty where all is."""
     depth: int = 1
     """How many planes of the stack are decoded together, counted from its first."""
 

@@ -32,6 +32,8 @@ class NgffImage:
     metadata: ImageMetadata
     remarks: tuple[str, ...]
     """What is left out, and why."""
+    others: int = 0
+    """Images beside it in the same attributes."""
 
     @property
     def order(self) -> AxisOrder:
@@ -93,7 +95,7 @@ def parse_attributes(attributes: Mapping[str, Any]) -> NgffImage:
         channels=_channel_names(attributes),
         name=entry["name"] if isinstance(entry.get("name"), str) else "",
     )
-    return NgffImage(arrays, axes, metadata, tuple(remarks))
+    return NgffImage(arrays, axes, metadata, tuple(remarks), len(entries) - 1)
 
 
 def _check_version(version: Any) -> None:

@@ -64,6 +64,7 @@ def open_zarr(path: Path, cache_bytes: int = DEFAULT_CACHE_BYTES, threads: int =
         for remark in image.remarks:
             logger.warning("%s: %s", path, remark)
         source = ZarrSource(path, stored, image.order, cache_bytes, threads)
+        source.series = _said(path, group, image)
         source.describe(image.metadata, _beside(path, source))
         return source
 
@@ -172,6 +173,15 @@ def _check_levels(group: Path, image: NgffImage, array: zarr.Array[Any]) -> None
                 f"lists {name!r} after {image.arrays[0]!r}, which is smaller: the first of its "
                 "arrays is to be that of full resolution"
             )
+
+
+def _said(path: Path, group: Path, image: NgffImage) -> str:
+    """Return which of the arrays is read, and which are not, in words."""
+    inside = "" if group == path else f"{group.name}/"
+    read, *levels = (repr(f"{inside}{name}") for name in image.arrays)
+    others = [*levels, *(f"{image.others} more in `multiscales`" for _ in range(image.others > 0))]
+    said = f"1 of {1 + image.others}: array {read}"
+    return said + (f"; not read: {', '.join(others)}" if others else "")
 
 
 def _beside(path: Path, source: ZarrSource) -> ImageMetadata:

@@ -96,6 +96,12 @@ class ZarrSource(Source):
         if axes.z is not None:
             self.depth = min(self._step[axes.z], self.size_z)
         self._absent_logged = False
+        absent = stored.total - stored.count
+        if absent:
+            self.filled = (
+                f"{absent} of {stored.total} chunks are not there, and count as "
+                f"{array.fill_value}, the fill value"
+            )
 
     def describe(self, *metadata: ImageMetadata) -> None:
         """Take over what is said of the image, of each fact the first that is."""
@@ -198,13 +204,11 @@ class ZarrSource(Source):
         if not self._absent_logged:
             self._absent_logged = True
             logger.warning(
-                "%s: %d of %d chunks, such as %s, are not there, and count as %s, the fill value; "
-                "copy the folder again if its writer does not leave out empty chunks",
+                "%s: %s, such as %s; copy the folder again if its writer does not leave out empty "
+                "chunks",
                 self.path,
-                self._stored.total - self._stored.count,
-                self._stored.total,
+                self.filled,
                 key,
-                self._array.fill_value,
             )
 
     def _close(self) -> None:

@@ -83,6 +83,8 @@ class ImageFacts:
     """Zones that an earlier run had stored."""
     series: str = ""
     """Which of the file's images was read, and which were not; empty where it has but one."""
+    filled: str = ""
+    """What of its pixels was not stored and counted as background."""
 
     @property
     def total(self) -> float:
@@ -245,4 +247,5 @@ def _facts(outcome: Outcome, file: FileDigest, facts: Run) -> ImageFacts:
         digest=file.sha256[:12],
         resumed=plan.zones_resumed,
         series="" if facts.input.series == ONLY_SERIES else facts.input.series,
+        filled=facts.input.filled,
     )
