@@ -284,7 +284,7 @@ def other_header(folder: Path, model: Path) -> dict[str, object]:
 CHANGES: dict[str, tuple[Callable[[Path, Path], dict[str, object]], str]] = {
     "image": (other_image, "the image differs"),
     "model": (other_model, "the model differs"),
-    "tile": (lambda _, m: {"model": m, "tileSize": 528}, "--tileSize was 200, and is 528"),
+    "tile": (lambda _, m: {"model": m, "tileSize": 528}, "--tileSize was 146, and is 528"),
     "output": (
         lambda _, m: {"model": m, "outputType": "logits"},
         "--outputType was labels, and is logits",
@@ -328,7 +328,7 @@ def test_what_another_run_left_is_refused_or_discarded_with_a_word(
     folder = tmp_path / "copy"
     shutil.copytree(begun, folder)
     alter, said = CHANGES[change]
-    options = {"tileSize": 200} | alter(folder, small_model)
+    options = {"tileSize": 146} | alter(folder, small_model)
     before = {name: (folder / "out" / name).read_bytes() for name in files_in(folder / "out")}
     words = arguments(folder / "in", folder / "out", **options)
     ended = call([*words, "--resume", "true"])
@@ -352,7 +352,7 @@ def test_where_nothing_differs_every_form_of_the_option_ends_with_the_same_bytes
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         shutil.copytree(begun, folder)
         passes[0] = 0
-        options = {"model": small_model, "tileSize": 200}
+        options = {"model": small_model, "tileSize": 146}
         ended = call([*arguments(folder / "in", folder / "out", **options), *words])
         assert ended.code == 0
         assert ("goes on from" in ended.log) == ("false" not in words)

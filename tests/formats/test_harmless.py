@@ -5,6 +5,7 @@ The payloads are real. What each does where files are trusted is tried at the en
 
 from __future__ import annotations
 
+import ctypes
 import io
 import json
 import logging
@@ -20,11 +21,14 @@ import torch
 from format_networks import Small, noise, refuse, rewrite, same, write_exported, write_scripted
 from torch import Tensor, nn
 
+from exactile.errors import ModelError
+from exactile.isolation import Tell
 from exactile.models.formats import open_network
 from exactile.models.formats.exported_archive import harmless_archive
 from exactile.models.formats.operators import OPERATORS, is_operator
 from exactile.models.formats.script_archive import harmless_script
 from exactile.models.formats.script_code import ForbiddenError, check_code
+from exactile.models.formats.trial import try_out
 
 MODEL = "models/model.json"
 
@@ -384,10 +388,25 @@ def test_a_network_that_would_end_the_process_is_refused_in_a_sentence(tmp_path:
     path = write_scripted(tmp_path / "listed.pt", Listed())
     refuse(
         path,
-        "the process that tried it did not come to its end while its operators were traced",
-        "SIGSEGV (memory that is not there)",
-        "make its constant tensors in its __init__",
+        "its code makes a tensor of a list of numbers that are computed",
+        "keep them in a buffer (register_buffer)",
     )
+
+
+def test_a_crash_while_a_network_is_tried_is_a_sentence() -> None:
+    def load(tell: Tell) -> tuple[nn.Module, int | None, int | None]:
+        tell("its operators were traced")
+        ctypes.string_at(0)
+        return Small(), 2, 2
+
+    with pytest.raises(ModelError) as caught:
+        try_out(load, 1, "model.pt")
+    for said in (
+        "model.pt: cannot be run: the process that tried it did not come to its end while its "
+        "operators were traced",
+        "SIGSEGV (memory that is not there)",
+    ):
+        assert said in str(caught.value)
 
 
 def test_a_network_that_never_ends_is_refused(

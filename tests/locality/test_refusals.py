@@ -178,7 +178,7 @@ REFUSED: dict[str, tuple[nn.Module, str, str]] = {
     "a mean from the image": (
         of(lambda x: F.batch_norm(x, x[0, :, 0, 0], torch.ones(4))),
         "aten.native_batch_norm",
-        "its running_mean depends on the image",
+        "what it depends on grows with the image",
     ),
     "a scale from the image": (
         of(
@@ -187,7 +187,7 @@ REFUSED: dict[str, tuple[nn.Module, str, str]] = {
             )
         ),
         "aten.native_layer_norm",
-        "its weight depends on the image",
+        "what it depends on grows with the image",
     ),
     "flattened linear layer": (
         nn.Sequential(nn.Flatten(), nn.Linear(4 * 64 * 64, 4 * 64), nn.Unflatten(1, (4, 8, 8))),
