@@ -30,9 +30,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from exactile.engine import EngineName
-from exactile.locality.modulepath import evaluation
+from exactile.locality.modulepath import evaluation, kind_of
 from exactile.locality.run import quiet_logs
-from exactile.locality.tracer import kind_of
 
 TYPES = (torch.float32, torch.bfloat16)
 """Floating types that were measured."""

@@ -34,9 +34,8 @@ from exactile.finishing import Finishing
 from exactile.geometry import Box, Halo, Interval, Locality, ceil_to
 from exactile.locality.analysis import Analysis
 from exactile.locality.halo_error import HaloError, error_at, in_output
-from exactile.locality.modulepath import evaluation
+from exactile.locality.modulepath import evaluation, kind_of
 from exactile.locality.run import RUN_ERRORS
-from exactile.locality.tracer import kind_of
 
 THRESHOLD = 1e-8
 """Gradient magnitude above which a pixel counts, as in the papers' code."""

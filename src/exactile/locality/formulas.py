@@ -35,11 +35,10 @@ from torch.utils.weak import WeakIdKeyDictionary
 from exactile.errors import ModelError
 from exactile.geometry import ceil_to
 from exactile.locality.dispatch import bind
-from exactile.locality.modulepath import evaluation
+from exactile.locality.modulepath import evaluation, kind_of
 from exactile.locality.registry import per_axis
 from exactile.locality.run import RUN_ERRORS, quiet_logs
 from exactile.locality.search import TRIAL_EXTENTS
-from exactile.locality.tracer import kind_of
 
 LARGE_EXTENT = 80_640
 """2^8 * 3^2 * 5 * 7 pixels: the strides of most networks divide it, and next to it the pixels that

@@ -12,8 +12,7 @@ from torch import nn
 from exactile.finishing import Finishing, finish, finishing_for
 from exactile.geometry import Box, Halo, Interval, Locality, ceil_to
 from exactile.locality.analysis import Analysis
-from exactile.locality.modulepath import evaluation
-from exactile.locality.tracer import kind_of
+from exactile.locality.modulepath import evaluation, kind_of
 
 MAX_ERROR_PIXELS = 1 << 20
 """Most pixels of the image on which the error is measured."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from threading import get_ident
 
+import torch
 from torch import nn
 from torch.nn.modules.module import (
     register_module_forward_hook,
@@ -76,3 +78,11 @@ def evaluation(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in flags:
             part.training = training
+
+
+def kind_of(module: nn.Module) -> tuple[torch.dtype, torch.device]:
+    """Return the type and the device of the network's weights; float32 on the CPU without any."""
+    for weight in chain(module.parameters(), module.buffers()):
+        if weight.is_floating_point():
+            return weight.dtype, weight.device
+    return torch.float32, torch.device("cpu")

@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from exactile.locality.reach import NOTHING, Reach
 from exactile.locality.refusal import Refusal
+from exactile.locality.registry import Call
 
 BATCH_AXIS = -1
 """In place of a spatial axis: the batch, of which each image should depend on itself only."""
@@ -76,6 +78,16 @@ class Run:
     def operators(self) -> dict[str, int]:
         """How often each operator was called."""
         return dict(Counter(record.operator for record in self.records))
+
+
+class Observer(Protocol):
+    """Who looks on while a network is traced."""
+
+    def called(self, call: Call) -> None:
+        """See a call whose outputs are known."""
+
+    def returned(self, output: torch.Tensor) -> None:
+        """See the network's output."""
 
 
 def drift(reach: Reach, shape: Sequence[int], extent: int) -> float:

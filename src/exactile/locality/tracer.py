@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from itertools import chain
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -42,7 +41,7 @@ from exactile.locality.dispatch import (
     writes_nothing,
 )
 from exactile.locality.maker import UNKNOWN, maker
-from exactile.locality.modulepath import ModulePath, named_modules
+from exactile.locality.modulepath import ModulePath, kind_of, named_modules
 from exactile.locality.reach import Reach, constant, source
 from exactile.locality.refusal import KeepsState, Refusal, Refused
 from exactile.locality.registry import Call, Reaches
@@ -51,6 +50,7 @@ from exactile.locality.run import (
     BATCH_AXIS,
     RUN_ERRORS,
     Failed,
+    Observer,
     Outputs,
     Record,
     RuleDefect,
@@ -62,16 +62,6 @@ from exactile.locality.run import (
 from exactile.locality.sizes import numbers
 from exactile.locality.state import unchanged, written
 from exactile.locality.verdict import parted
-
-
-class Observer(Protocol):
-    """Who looks on while a network is traced."""
-
-    def called(self, call: Call) -> None:
-        """See a call whose outputs are known."""
-
-    def returned(self, output: torch.Tensor) -> None:
-        """See the network's output."""
 
 
 class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -294,14 +284,6 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.stop()
         self.defect = RuleDefect(text)
         raise self.defect from cause
-
-
-def kind_of(module: nn.Module) -> tuple[torch.dtype, torch.device]:
-    """Return the type and the device of the network's weights; float32 on the CPU without any."""
-    for weight in chain(module.parameters(), module.buffers()):
-        if weight.is_floating_point():
-            return weight.dtype, weight.device
-    return torch.float32, torch.device("cpu")
 
 
 def trace(

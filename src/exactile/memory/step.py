@@ -17,10 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from exactile.errors import ModelError
-from exactile.locality.modulepath import evaluation
+from exactile.locality.modulepath import evaluation, kind_of
 from exactile.locality.run import RUN_ERRORS, quiet_logs
 from exactile.locality.shapes import carried_out
-from exactile.locality.tracer import kind_of
 
 
 class _Steps(TorchDispatchMode):  # type: ignore[no-untyped-call]
