@@ -12,7 +12,7 @@ doc: Segments images larger than GPU memory, and larger than RAM, with a fully c
   network, so that the result equals a single pass over the whole image.
 requirements:
   DockerRequirement:
-    dockerPull: exactile/exactile:0.5.0-cuda
+    dockerPull: exactile/exactile:0.6.0-cuda
   InitialWorkDirRequirement:
     listing:
       - entry: $(inputs.outDir)
