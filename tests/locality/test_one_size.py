@@ -18,7 +18,9 @@ class OneSize(nn.Module):
         self.side, self.embed = side, nn.Conv2d(1, 2, 4, 4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        assert x.shape[2] == self.side, f"height {x.shape[2]} does not match {self.side}"
+        # No `assert`: pytest puts code with a state of its own in its place.
+        if x.shape[2] != self.side:
+            raise AssertionError(f"height {x.shape[2]} does not match {self.side}")
         return self.embed(x)
 
 

@@ -151,7 +151,7 @@ class OmeDocument:
 
 def read_ome(xml: str | bytes) -> OmeDocument:
     """Return what OME-XML of any schema says of planes. Raises UnreadableOmeError."""
-    if "<!DOCTYPE" in xml:
+    if (b"<!DOCTYPE" if isinstance(xml, bytes) else "<!DOCTYPE") in xml:  # type: ignore[operator]
         # OME-XML has none; one could name other files, or entities that grow without end.
         raise UnreadableOmeError("it has a document type of its own")
     try:
