@@ -144,7 +144,6 @@ def _blocks(tensor: Tensor, dims: Sequence[int], most: int) -> Iterator[Tensor]:
         yield from _blocks(block, rest, most)
 
 
-@torch.library.custom_op("exactile::added", mutates_args=())
 def _added(values: Tensor, dims: Sequence[int]) -> Tensor:
     over, shape = tuple(dims), [1 if d in dims else n for d, n in enumerate(values.shape)]
     made = values.new_zeros(shape, dtype=torch.float64)
@@ -156,7 +155,6 @@ def _added(values: Tensor, dims: Sequence[int]) -> Tensor:
     return made
 
 
-@torch.library.custom_op("exactile::moments", mutates_args=())
 def _moments(values: Tensor, dims: Sequence[int]) -> tuple[Tensor, Tensor]:
     over, shape = tuple(dims), [1 if d in dims else n for d, n in enumerate(values.shape)]
     mean = values.new_zeros(shape, dtype=torch.float64)
@@ -175,3 +173,15 @@ def _moments(values: Tensor, dims: Sequence[int]) -> tuple[Tensor, Tensor]:
         mean += move * (more / count)
         squares += move.square_().mul_(before * more / count)
     return mean, squares
+
+
+# Not by `custom_op`, the first call of which imports the compiler: two seconds for every rank.
+_OPERATORS = torch.library.Library("exactile", "DEF")  # type: ignore[no-untyped-call]
+for _schema, _function in (
+    ("added(Tensor values, int[] dims) -> Tensor", _added),
+    ("moments(Tensor values, int[] dims) -> (Tensor, Tensor)", _moments),
+):
+    _OPERATORS.define(_schema)  # type: ignore[no-untyped-call]
+    _OPERATORS.impl(  # type: ignore[no-untyped-call]
+        _schema.partition("(")[0], _function, "CompositeExplicitAutograd"
+    )
