@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from pathlib import Path
@@ -92,7 +93,11 @@ class Honest(Base):
 def script(network: nn.Module) -> torch.jit.ScriptModule:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        made: torch.jit.ScriptModule = torch.jit.script(network.eval())
+        file = io.BytesIO()
+        torch.jit.save(torch.jit.script(network.eval()), file)
+        file.seek(0)
+        # As from a file: what is scripted in one process shares its code with others of its kind.
+        made: torch.jit.ScriptModule = torch.jit.load(file)
     return made
 
 
