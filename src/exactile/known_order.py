@@ -32,6 +32,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from exactile.engine import EngineName
 from exactile.locality.modulepath import evaluation, kind_of
 from exactile.locality.run import quiet_logs
+from exactile.locality.shapes import carried_out
 
 TYPES = (torch.float32, torch.bfloat16)
 """Floating types that were measured."""
@@ -120,7 +121,7 @@ class _Orders(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run the operator on fake tensors, and note it."""
-        result = func(*args, **(kwargs or {}))
+        result = carried_out(func, args, kwargs or {})
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if not any(tensor in self.derived for tensor in given):
             return result

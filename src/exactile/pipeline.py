@@ -219,7 +219,9 @@ def compare_real_pixels(
 def network_failed(path: Path, where: str, tiling: Plan, error: Exception) -> NetworkError:
     """Return the error that says where in the work on `path` the network failed, and why."""
     window = " x ".join(map(str, tiling.window))
+    # TorchScript says where in its code, over many lines, and then what went wrong.
+    reason = str(error).strip().rpartition("\n")[2] or type(error).__name__
     return NetworkError(
-        f"{path}: the network failed at {where} with a window of {window}: {error}; if memory is "
+        f"{path}: the network failed at {where} with a window of {window}: {reason}; if memory is "
         "short, use a smaller --tileSize or --memory"
     )

@@ -39,6 +39,7 @@ from exactile.locality.modulepath import evaluation, kind_of
 from exactile.locality.registry import per_axis
 from exactile.locality.run import RUN_ERRORS, quiet_logs
 from exactile.locality.search import TRIAL_EXTENTS
+from exactile.locality.shapes import carried_out
 
 LARGE_EXTENT = 80_640
 """2^8 * 3^2 * 5 * 7 pixels: the strides of most networks divide it, and next to it the pixels that
@@ -146,7 +147,7 @@ class LongestPath(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """Run the operator and note how far its outputs reach by the formula."""
         kwargs = kwargs or {}
-        result = func(*args, **kwargs)
+        result = carried_out(func, args, kwargs)
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         reached = self.longest(inputs)
         if func.overloadpacket in CONVOLUTIONS:
