@@ -19,20 +19,16 @@ convolutions whose kernel is not their stride, and in a network with dilated one
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from exactile.engine import EngineName
-from exactile.locality.modulepath import evaluation, kind_of
-from exactile.locality.run import quiet_logs
-from exactile.locality.shapes import carried_out
+from exactile.locality.dry_run import without_data
 
 TYPES = (torch.float32, torch.bfloat16)
 """Floating types that were measured."""
@@ -121,7 +117,7 @@ class _Orders(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run the operator on fake tensors, and note it."""
-        result = carried_out(func, args, kwargs or {})
+        result = func(*args, **(kwargs or {}))
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if not any(tensor in self.derived for tensor in given):
             return result
@@ -159,16 +155,8 @@ def unknown_order(
     It runs on a window (1, channels, *sides) without data: nothing is computed.
     """
     orders = _Orders(engine)
-    with ExitStack() as stack:
-        stack.enter_context(evaluation(network))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(quiet_logs())
-        # Fusion would hide the operators.
-        stack.enter_context(torch.jit.optimized_execution(False))  # type: ignore[attr-defined]
-        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        dtype, device = kind_of(network)
-        image = torch.empty((1, channels, *sides), dtype=dtype, device=device)
+    with without_data(network, channels, sides) as image:
         orders.derived[image] = True
-        stack.enter_context(orders)
-        network(image)
+        with orders:
+            network(image)
     return tuple(orders.unknown)

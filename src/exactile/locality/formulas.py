@@ -19,7 +19,6 @@ FCN-32s, which makes the 202 that they print for it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from fractions import Fraction
 from math import ceil
 from typing import Any
@@ -27,7 +26,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
@@ -35,11 +33,10 @@ from torch.utils.weak import WeakIdKeyDictionary
 from exactile.errors import ModelError
 from exactile.geometry import ceil_to
 from exactile.locality.dispatch import bind
-from exactile.locality.modulepath import evaluation, kind_of
+from exactile.locality.dry_run import without_data
 from exactile.locality.registry import per_axis
-from exactile.locality.run import RUN_ERRORS, quiet_logs
+from exactile.locality.run import RUN_ERRORS
 from exactile.locality.search import TRIAL_EXTENTS
-from exactile.locality.shapes import carried_out
 
 LARGE_EXTENT = 80_640
 """2^8 * 3^2 * 5 * 7 pixels: the strides of most networks divide it, and next to it the pixels that
@@ -98,14 +95,13 @@ def formula_radius_of(module: nn.Module, channels: int, spatial_dims: int = 2) -
     Raises `ModelError` where the network cannot run.
     """
     failures = []
-    with evaluation(module):
-        for extent in (LARGE_EXTENT, *TRIAL_EXTENTS):
-            try:
-                radius = _longest_path(module, channels, (extent,) * spatial_dims)
-            except RUN_ERRORS as error:
-                failures.append(error)
-            else:
-                return tuple(ceil(axis) for axis in radius)
+    for extent in (LARGE_EXTENT, *TRIAL_EXTENTS):
+        try:
+            radius = _longest_path(module, channels, (extent,) * spatial_dims)
+        except RUN_ERRORS as error:
+            failures.append(error)
+        else:
+            return tuple(ceil(axis) for axis in radius)
     raise ModelError(
         f"the network does not run on {channels} channel(s) in {spatial_dims} dimensions at any "
         f"extent tried; at the first it says: {failures[0]}"
@@ -116,15 +112,7 @@ def _longest_path(
     module: nn.Module, channels: int, extent: tuple[int, ...]
 ) -> tuple[Fraction, ...]:
     paths = LongestPath(extent)
-    with ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(quiet_logs())
-        # Fusion would hide the operators.
-        stack.enter_context(torch.jit.optimized_execution(False))  # type: ignore[attr-defined]
-        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        dtype, device = kind_of(module)
-        image = torch.empty((1, channels, *extent), dtype=dtype, device=device)
-        stack.enter_context(paths)
+    with without_data(module, channels, extent) as image, paths:
         paths.sums[image] = (Fraction(0),) * len(extent)
         output = torch.func.functionalize(module)(image)
     return paths.longest([leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)])
@@ -147,7 +135,7 @@ class LongestPath(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """Run the operator and note how far its outputs reach by the formula."""
         kwargs = kwargs or {}
-        result = carried_out(func, args, kwargs)
+        result = func(*args, **kwargs)
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         reached = self.longest(inputs)
         if func.overloadpacket in CONVOLUTIONS:

@@ -13,19 +13,16 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from exactile.errors import ModelError
-from exactile.locality.modulepath import evaluation, kind_of
-from exactile.locality.run import RUN_ERRORS, quiet_logs
-from exactile.locality.shapes import carried_out
+from exactile.locality.dry_run import without_data
+from exactile.locality.run import RUN_ERRORS
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -45,7 +42,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run the operator on fake tensors and count its outputs."""
-        result = carried_out(func, args, kwargs or {})
+        result = func(*args, **(kwargs or {}))
         for output in tree_leaves(result):
             if isinstance(output, torch.Tensor):
                 self.count(output)
@@ -76,16 +73,7 @@ def live_bytes(network: nn.Module, channels: int, extent: tuple[int, ...]) -> in
         ModelError: if the network cannot be run on such an image.
     """
     counter = LiveBytes()
-    with ExitStack() as stack:
-        stack.enter_context(evaluation(network))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(quiet_logs())
-        # Fusion would hide the operators.
-        stack.enter_context(torch.jit.optimized_execution(False))  # type: ignore[attr-defined]
-        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        dtype, device = kind_of(network)
-        image = torch.empty((1, channels, *extent), dtype=dtype, device=device)
-        stack.enter_context(counter)
+    with without_data(network, channels, extent) as image, counter:
         counter.count(image)
         try:
             network(image)

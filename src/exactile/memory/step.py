@@ -7,19 +7,15 @@ in memory at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from exactile.errors import ModelError
-from exactile.locality.modulepath import evaluation, kind_of
-from exactile.locality.run import RUN_ERRORS, quiet_logs
-from exactile.locality.shapes import carried_out
+from exactile.locality.dry_run import without_data
+from exactile.locality.run import RUN_ERRORS
 
 
 class _Steps(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -39,7 +35,7 @@ class _Steps(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run the operator on fake tensors, and note them."""
-        result = carried_out(func, args, kwargs or {})
+        result = func(*args, **(kwargs or {}))
         leaves = tree_leaves((args, kwargs, result))
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         storages = {tensor.untyped_storage()._cdata: tensor for tensor in tensors}
@@ -61,14 +57,7 @@ def step_bytes(network: nn.Module, channels: int, extent: tuple[int, ...]) -> tu
         ModelError: if the network cannot be run on such an image.
     """
     counter = _Steps({w.untyped_storage()._cdata for w in [*network.parameters()]})
-    with ExitStack() as stack:
-        stack.enter_context(evaluation(network))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(quiet_logs())
-        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        dtype, device = kind_of(network)
-        image = torch.empty((1, channels, *extent), dtype=dtype, device=device)
-        stack.enter_context(counter)
+    with without_data(network, channels, extent) as image, counter:
         try:
             network(image)
         except RUN_ERRORS as error:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from exactile.errors import ModelError
-from exactile.locality.modulepath import evaluation
-from exactile.locality.run import RUN_ERRORS, quiet_logs
-from exactile.locality.shapes import Shapes
+from exactile.locality.dry_run import without_data
+from exactile.locality.run import RUN_ERRORS
 from exactile.models.model import Model
 
 
@@ -21,15 +18,8 @@ def check_extent(model: Model, extent: tuple[int, ...]) -> None:
     """
     network = model.network
     try:
-        with (
-            evaluation(network),
-            torch.no_grad(),
-            quiet_logs(),
-            FakeTensorMode(allow_non_fake_inputs=True),
-        ):
-            image = torch.empty((1, model.channels, *extent))
-            with Shapes():
-                output = network(image)
+        with without_data(network, model.channels, extent) as image:
+            output = network(image)
     except RUN_ERRORS as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(

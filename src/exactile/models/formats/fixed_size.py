@@ -12,10 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
-from exactile.locality.run import RUN_ERRORS, quiet_logs
-from exactile.locality.shapes import Shapes
+from exactile.locality.dry_run import without_data
+from exactile.locality.run import RUN_ERRORS
 
 USUAL = (256, 512, 128, 1024, 64, 224, 384, 320, 768, 96, 192, 160, 32, 100, 200, 400, 500, 572)
 """Sides that networks are often exported with, the most frequent first."""
@@ -66,10 +65,8 @@ def _words(extent: tuple[int, ...]) -> str:
 def _result(network: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
     """Return the shape of the network's output, or None where it cannot run."""
     try:
-        with torch.no_grad(), quiet_logs(), FakeTensorMode(allow_non_fake_inputs=True):
-            image = torch.empty(shape)
-            with Shapes():
-                output = network(image)
+        with without_data(network, shape[1], shape[2:]) as image:
+            output = network(image)
     except RUN_ERRORS:
         return None
     return tuple(map(int, output.shape)) if isinstance(output, Tensor) else None
